@@ -1,0 +1,37 @@
+# make demo | make test | make install | make soak; see README.md
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DATA := $(or $(PENSTOCK_TEST_DATA),$(wildcard ../shared/data))
+
+.PHONY: install demo test unit lint soak clean
+install: $(STAMP)
+
+# The stamp holds what was installed: a second call does nothing until the pins or the metadata change.
+$(STAMP): pyproject.toml deploy/constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on the PATH; install Python 3.11 or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint deploy/constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/penstock demo $(if $(ONCE),--once) $(DEMO)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+unit: install
+	$(BIN)/pytest tests/unit
+
+test: lint
+	PENSTOCK_TEST_DATA="$(DATA)" $(BIN)/pytest -m "not soak" $(TESTS)
+
+soak: install
+	PENSTOCK_TEST_DATA="$(DATA)" $(BIN)/pytest -m soak -s $(TESTS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

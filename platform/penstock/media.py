@@ -1,0 +1,124 @@
+"""Bytes from strangers: the types of media fields in requests, and decoders with limits.
+
+A request field typed `ImageBytes` or `AudioBytes` takes base64 in JSON and raw bytes in Python; the
+endpoint also fills it from a raw body of that media type.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Media:
+    """What a bytes field holds: its media types, and the most bytes it may have."""
+
+    types: tuple[str, ...]
+    limit: int
+
+
+def _decode_base64(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("not valid base64") from None
+
+
+_IN_JSON = (
+    BeforeValidator(_decode_base64),
+    PlainSerializer(lambda raw: base64.b64encode(raw).decode("ascii"), return_type=str, when_used="json"),
+)
+IMAGE = Media(("image/jpeg", "image/png"), 8 * MIB)
+AUDIO = Media(("audio/wav",), 16 * MIB)
+ImageBytes = Annotated[
+    bytes, *_IN_JSON, IMAGE, Field(json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/jpeg"})
+]
+AudioBytes = Annotated[
+    bytes, *_IN_JSON, AUDIO, Field(json_schema_extra={"contentEncoding": "base64", "contentMediaType": "audio/wav"})
+]
+
+
+def media_fields(request: type[BaseModel]) -> dict[str, Media]:
+    """Field name -> Media of every media field, in declaration order."""
+    return {
+        name: mark
+        for name, info in request.model_fields.items()
+        for mark in info.metadata
+        if isinstance(mark, Media)
+    }
+
+
+def decode_image(raw: bytes, max_pixels: int = 16_000_000, first_frame: bool = False) -> Image.Image:
+    """An RGB picture, upright (EXIF applied), from JPEG or PNG; CMYK, palette and 16-bit are
+    converted. ValueError says what is wrong, without a path and without the input."""
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(raw), formats=("JPEG", "PNG"))
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise ValueError(f"{width} x {height} pixels; at most {max_pixels:,} are allowed")
+            if width == 0 or height == 0:
+                raise ValueError("the picture has no pixels")
+            if getattr(picture, "n_frames", 1) > 1 and not first_frame:
+                raise ValueError("the picture is animated; send one frame")
+            picture.load()
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I;16") or upright.mode == "I":
+                # 16 bits a channel: keep the high byte (PIL's own convert clips at 255)
+                upright = upright.convert("I").point(lambda value: value / 256).convert("L")
+            return upright.convert("RGB")
+    except ValueError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise ValueError("the picture has too many pixels") from None
+    except (OSError, SyntaxError, EOFError, MemoryError, IndexError, TypeError, KeyError) as error:
+        kind = "truncated" if "truncated" in str(error).lower() else "damaged, or neither JPEG nor PNG"
+        raise ValueError(f"the picture is {kind}") from None
+
+
+def decode_wav(raw: bytes, max_seconds: float = 60.0) -> tuple[np.ndarray[Any, Any], int]:
+    """(mono wave float32 [samples] in -1..1, sampling rate in Hz) from WAV at 8 to 48 kHz with one or
+    two channels (averaged). ValueError says what is wrong."""
+    import numpy as np
+    import soundfile
+
+    if raw[:4] != b"RIFF" or raw[8:12] != b"WAVE":
+        raise ValueError("not a WAV file")
+    try:
+        with soundfile.SoundFile(io.BytesIO(raw)) as file:
+            rate, channels, frames = int(file.samplerate), int(file.channels), int(file.frames)
+            if not 8_000 <= rate <= 48_000:
+                raise ValueError(f"{rate} Hz; 8000 to 48000 are allowed")
+            if channels not in (1, 2):
+                raise ValueError(f"{channels} channels; one or two are allowed")
+            if frames == 0:
+                raise ValueError("the sound has no samples")
+            if frames > max_seconds * rate:
+                raise ValueError(f"{frames / rate:.1f} s long; at most {max_seconds:.0f} s are allowed")
+            wave = file.read(dtype="float32", always_2d=True)
+    except soundfile.SoundFileError:
+        raise ValueError("the WAV file is damaged") from None
+    if len(wave) != frames:
+        raise ValueError("the WAV file is truncated")
+    mono = wave.mean(axis=1)
+    if not np.isfinite(mono).all():
+        raise ValueError("the sound has samples that are not finite")
+    return np.ascontiguousarray(mono, dtype=np.float32), rate
