@@ -1,0 +1,6 @@
+"""Ratios against a named baseline, measured in the same run: `penstock bench data`, `penstock bench train`."""
+
+from penstock.benchmarks.data import data
+from penstock.benchmarks.train import train
+
+__all__ = ["data", "train"]

@@ -1,0 +1,132 @@
+"""The Ray this process works on: an existing cluster, or a quiet local one with token access."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
+from penstock.errors import PenstockError
+
+_SETTINGS = {
+    "RAY_worker_niceness": "0",  # workers run at niceness 15 otherwise and starve beside any other load
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # every report and every end of a run waits for one poll
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # each printed line reaches the driver twice otherwise
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AUTH_MODE": "token",
+}
+_LONGEST_TEMP = 36  # characters; Ray's sockets lie deeper, and a socket's path has at most 107
+
+
+def ensure_ray(cpus: int | None = None, dashboard: bool = False) -> None:
+    """Ray, ready to use: what this process has initialised already, the cluster that RAY_ADDRESS
+    names, or a local one with `cpus` logical CPUs (default: the machine's).
+
+    The local one asks for a token on the dashboard, Jobs and every internal port, and prints
+    nothing. PenstockError when RAY_ADDRESS cannot be reached or Ray does not start.
+    """
+    _configure()
+    import ray
+
+    if ray.is_initialized():
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "penstock"}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=dashboard,
+                _temp_dir=_temp_dir(),
+                **quiet,
+            )
+    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+        if address:
+            raise PenstockError(
+                f"no Ray cluster answers at RAY_ADDRESS={address}; start it, unset RAY_ADDRESS for a local "
+                f"one, or set RAY_AUTH_TOKEN if it asks for a token"
+            ) from error
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise PenstockError(f"cannot start a local Ray: {first}; `penstock doctor` tells more") from error
+
+
+def shutdown() -> None:
+    """Leaves the cluster; a local one is stopped with all its processes. Harmless without Ray."""
+    if "ray" in sys.modules:
+        import ray
+
+        ray.shutdown()
+
+
+def available_cpus() -> int:
+    """Logical CPUs of the initialised cluster, else those this process may use."""
+    if "ray" in sys.modules:
+        import ray
+
+        if ray.is_initialized():
+            return int(ray.cluster_resources().get("CPU", 0))
+    return len(os.sched_getaffinity(0))
+
+
+def _configure() -> None:
+    given = os.environ.get("RAY_AUTH_MODE")
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if os.environ["RAY_AUTH_MODE"].lower() != "token":
+        return
+    _create_token()
+    if given is None and "ray" in sys.modules:
+        # Ray read its settings when it was imported; without this it would start with tokens off
+        from ray._raylet import Config  # type: ignore[attr-defined]
+
+        Config.initialize("")
+
+
+def _create_token() -> None:
+    """Ray would create the file itself, but readable by everybody."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # linked into place whole: another process never reads half a token
+        aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        if path.exists():
+            return
+        with os.fdopen(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return
+        finally:
+            aside.unlink()
+    except OSError as error:
+        raise PenstockError(
+            f"cannot write Ray's token {str(path)!r}: {error.strerror}; "
+            f"set RAY_AUTH_TOKEN_PATH to a writable file"
+        ) from error
+
+
+def _temp_dir() -> str | None:
+    """A folder below one that only this user can enter (Ray opens its own to everybody), or None,
+    Ray's default, where the path would be too long."""
+    private = Path(tempfile.gettempdir()) / f"penstock-{os.getuid()}"
+    try:
+        private.mkdir(mode=0o700, exist_ok=True)
+        status = private.lstat()
+        # somebody else may have made a folder of that name in a shared temporary directory
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o77:
+            private = Path(tempfile.mkdtemp(prefix="ps-"))
+    except OSError:
+        return None
+    return str(private / "ray") if len(str(private)) <= _LONGEST_TEMP else None

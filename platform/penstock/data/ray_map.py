@@ -1,0 +1,55 @@
+"""Plans carried out on a Ray cluster: Ray Data spreads them, each is one task."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+Plan = dict[str, Any]
+Result = dict[str, Any]
+Mapper = Callable[[Callable[[Plan], Result], Sequence[Plan]], Iterable[Result]]
+"""Carries out every plan and gives the results in any order."""
+
+
+def in_process(fn: Callable[[Plan], Result], plans: Sequence[Plan]) -> Iterator[Result]:
+    """One plan after the other, here."""
+    return map(fn, plans)
+
+
+def ray_map(fn: Callable[[Plan], Result], plans: Sequence[Plan]) -> Iterator[Result]:
+    """The results of `fn` on every plan (JSON in, JSON out), as they are done, from the running Ray
+    cluster. `fn` is a function of an installed module. RuntimeError when Ray is not running."""
+    import ray
+
+    if not ray.is_initialized():
+        raise RuntimeError("Ray is not running; start it first with penstock.cluster.ensure_ray()")
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # plans travel as JSON text: Arrow would otherwise guess a common type for all of them
+    rows = [{"plan": json.dumps(plan)} for plan in plans]
+    data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(_Carried(fn))
+    data.context.enable_progress_bars = False
+    for row in data.iter_rows():
+        yield json.loads(row["result"])
+
+
+def ray_mapper(start: Callable[[], Any]) -> Mapper:
+    """A mapper that calls `start` (penstock.cluster.ensure_ray) when there is something to do: a
+    second prepare of the same input never starts Ray."""
+
+    def mapper(fn: Callable[[Plan], Result], plans: Sequence[Plan]) -> Iterator[Result]:
+        start()
+        return ray_map(fn, plans)
+
+    return mapper
+
+
+class _Carried:
+    def __init__(self, fn: Callable[[Plan], Result]) -> None:
+        self._fn = fn
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"result": json.dumps(self._fn(json.loads(row["plan"])))}

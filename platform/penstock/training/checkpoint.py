@@ -1,0 +1,185 @@
+"""Checkpoints: committed or absent, checked before use, without pickle.
+
+A checkpoint is a folder `<step:08d>/` holding `tensors.safetensors`, `state.json` and a `manifest.json` with
+the size and hash of both. It is written aside and renamed, so a kill at any moment leaves the older one or
+the newer one, never a half. A damaged one is skipped with a warning and the one before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import StoreError
+from penstock.store import discard_folder, publish_folder, sha256_file, sweep
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = 1
+TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+
+Tensors = Mapping[str, "torch.Tensor"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A committed checkpoint whose hashes were right when it was found."""
+
+    path: Path
+    step: int  # steps done
+    metrics_bytes: int  # length of metrics.jsonl that belongs to it
+
+    def load(self) -> tuple[dict[str, torch.Tensor], Any]:
+        """Its tensors (on the CPU) and its JSON state, as they were given to `save`."""
+        import safetensors.torch
+
+        tensors = safetensors.torch.load_file(self.path / TENSORS)
+        return tensors, json.loads((self.path / STATE).read_bytes())
+
+
+def save(folder: Path, step: int, tensors: Tensors, state: Any, metrics_bytes: int) -> Checkpoint:
+    """Commit a checkpoint in `folder`; StoreError when the disk is full, with the older ones untouched."""
+    import safetensors.torch
+
+    name = f"{step:08d}"
+    blobs = {
+        TENSORS: safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()}),
+        STATE: json.dumps(state).encode(),
+    }
+    facts = {
+        "format": FORMAT,
+        "step": step,
+        "metrics_bytes": metrics_bytes,
+        "files": {
+            file: {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
+            for file, blob in blobs.items()
+        },
+    }
+    manifest = json.dumps({**facts, "sha256": _hash(facts)}).encode()
+    discard_folder(folder / name)  # a resumed run saves again only where it found a damaged one
+    with publish_folder(folder, name) as aside:
+        for file, blob in (*blobs.items(), (MANIFEST, manifest)):
+            (aside / file).write_bytes(blob)
+    return Checkpoint(folder / name, step, metrics_bytes)
+
+
+def steps(folder: Path) -> list[int]:
+    """The steps of the committed checkpoints, oldest first; nothing is verified."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal())
+
+
+def at(folder: Path, step: int) -> Checkpoint:
+    """The checkpoint of `step`, verified; StoreError says what is wrong with it."""
+    path = folder / f"{step:08d}"
+    try:
+        facts = json.loads((path / MANIFEST).read_bytes())
+        claimed = facts.pop("sha256")
+        if facts["format"] != FORMAT or facts["step"] != step or claimed != _hash(facts):
+            raise StoreError(f"checkpoint {path}: its manifest is damaged")
+        for file, fact in facts["files"].items():
+            if (path / file).stat().st_size != fact["bytes"] or sha256_file(path / file) != fact["sha256"]:
+                raise StoreError(f"checkpoint {path}: {file} is damaged")
+    except FileNotFoundError as error:
+        raise StoreError(f"checkpoint {path}: {Path(error.filename).name} is missing") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise StoreError(f"checkpoint {path}: its manifest is damaged") from None
+    return Checkpoint(path, step, facts["metrics_bytes"])
+
+
+def newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+    """The newest intact checkpoint, or None; `warn` gets one line for each damaged one that is skipped."""
+    for step in reversed(steps(folder)):
+        try:
+            return at(folder, step)
+        except StoreError as error:
+            warn(f"{error}; falling back to the one before it")
+    return None
+
+
+def retain(folder: Path, step: int, newest_kept: int, keep: Collection[int]) -> None:
+    """Delete all but the `newest_kept` checkpoints up to `step` and those of the steps in `keep`.
+
+    Those after `step` go too: the run fell back behind them, so they are damaged.
+    """
+    found = steps(folder)
+    kept = [other for other in found if other <= step][-max(newest_kept, 1) :]
+    for other in found:
+        if other not in kept and other not in keep:
+            discard_folder(folder / f"{other:08d}")
+
+
+class AsyncSaver:
+    """Saves checkpoints beside training; made by the one writer of a run, who holds its fence.
+
+    The caller pays for the copy to the CPU; hashing, writing and fsync run in one thread. A save first waits
+    for the one before it. What went wrong in the thread is raised by the next `save`, or by `close`.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder = folder
+        self.keep = keep
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+
+    def save(
+        self, step: int, tensors: Tensors, state: Any, metrics_bytes: int, keep: Collection[int] = ()
+    ) -> None:
+        """Snapshot now, commit soon. `keep`: steps whose checkpoints stay beside the newest ones (the best)."""
+        import torch
+
+        self.wait()
+        # a copy of each tensor, so that training may go on changing them; contiguous, as safetensors demands
+        snapshot = {
+            key: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for key, tensor in tensors.items()
+        }
+        frozen = json.loads(json.dumps(state))
+        kept = frozenset(keep)
+
+        def commit() -> None:
+            try:
+                save(self.folder, step, snapshot, frozen, metrics_bytes)
+                retain(self.folder, step, self.keep, kept)
+            except BaseException as error:  # re-raised on the training thread
+                self._error = error
+
+        # not a daemon: an interpreter that ends normally waits for the last checkpoint
+        self._thread = threading.Thread(target=commit, name="checkpoint", daemon=False)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until the save under way is committed; raises what it met."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    close = wait
+
+    def __enter__(self) -> AsyncSaver:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        elif self._thread is not None:
+            self._thread.join()  # the error on its way out matters more than one from the save
+
+
+def _hash(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,47 @@
+"""Weights by name: their fingerprint, and starting from those of another model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from penstock.errors import ModelError
+
+
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """Hex sha256 over (name, dtype, shape, bytes) of each tensor, sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(repr((name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))).encode())
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(memoryview(raw.numpy()))
+    return digest.hexdigest()
+
+
+def to_publish(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights that are validated and published, from what `Stepper.state` gave: averaged where EMA is on."""
+    return {**state["module"], **state["ema"]}
+
+
+@torch.no_grad()
+def start_from(module: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """Copy `weights` into `module` where name and shape match; the names of those of `module` that keep their
+    fresh values (another label set has another head). ModelError when nothing matches."""
+    fresh: list[str] = []
+    matched = 0
+    for name, live in module.state_dict().items():
+        given = weights.get(name)
+        if given is not None and given.shape == live.shape:
+            live.copy_(given)
+            matched += 1
+        else:
+            fresh.append(name)
+    if not matched:
+        raise ModelError(
+            f"nothing in the weights to start from fits this model (it has {fresh[0]!r}…); same workload and model.kind?"
+        )
+    return fresh

@@ -1,0 +1,67 @@
+"""What every test may ask for: a store of its own, the real data, one Ray for all.
+
+The repository's root is put on the path, so that `tests.toy` is importable here, in Ray's workers and in
+subprocesses, and the toy workload is installed the way a stranger's is: by an entry point.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test module is imported: the path, and Ray's settings (Ray reads them when it is imported)."""
+    toy = config.rootpath / "tests" / "installed"
+    for place in (str(toy), str(ROOT)):
+        if place not in sys.path:
+            sys.path.insert(0, place)
+    inherited = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(ROOT), str(toy), *inherited]))
+    for name, value in {
+        "RAY_worker_niceness": "0",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "MPLBACKEND": "Agg",
+    }.items():
+        os.environ.setdefault(name, value)
+    # a developer's own store and cluster must not be touched by a test
+    for name in ("PENSTOCK_STORE", "RAY_ADDRESS"):
+        os.environ.pop(name, None)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> object:
+    """An empty Store below the test's own folder."""
+    from penstock.store import Store
+
+    return Store.open(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data; the test is skipped, saying so, where there is none."""
+    named = os.environ.get("PENSTOCK_TEST_DATA", "")
+    if not named:
+        pytest.skip("PENSTOCK_TEST_DATA names no folder of real data")
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        pytest.skip(f"PENSTOCK_TEST_DATA={named} is not a folder")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One local Ray with four logical CPUs for the whole session."""
+    from penstock.cluster import ensure_ray, shutdown
+
+    ensure_ray(cpus=4)
+    yield
+    shutdown()

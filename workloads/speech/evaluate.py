@@ -1,0 +1,41 @@
+"""How answers are scored, and what the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.workload import Refusal, Row, Schema
+from workloads.speech.config import Config
+from workloads.speech.messages import SpeechAnswer, SpeechRequest
+
+
+class SpeechEvaluator:
+    """Accuracy and macro F1 over clips."""
+
+    def __init__(self, config: Config, schema: Schema) -> None:
+        self.labels = schema.labels
+
+    def requests(self, rows: Sequence[Row]) -> list[SpeechRequest]:
+        return [SpeechRequest(audio=row["audio"]) for row in rows]
+
+    def records(self, rows: Sequence[Row], answers: Sequence[SpeechAnswer | Refusal]) -> pa.Table:
+        heard = [-1 if isinstance(a, Refusal) else self.labels.index(a.label) for a in answers]
+        score = [0.0 if isinstance(a, Refusal) else a.probabilities[a.label] for a in answers]
+        label = pa.array([int(row["label"]) for row in rows], pa.int64())
+        return pa.table({"label": label, "heard": pa.array(heard, pa.int64()), "score": pa.array(score, pa.float64())})
+
+    def summarise(self, records: pa.Table) -> dict[str, float]:
+        label, heard = records["label"].to_numpy(), records["heard"].to_numpy()
+        if not len(label):
+            return {"accuracy": float("nan"), "macro_f1": float("nan")}
+        size = len(self.labels)
+        right = np.bincount(label[label == heard], minlength=size)
+        said, found = np.bincount(label, minlength=size), np.bincount(heard[heard >= 0], minlength=size)
+        # Labels that were neither said nor heard have no F1: a test set need not hold them all.
+        present = said + found > 0
+        f1 = 2 * right[present] / (said + found)[present]
+        return {"accuracy": float((label == heard).mean()), "macro_f1": float(f1.mean())}
