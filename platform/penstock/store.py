@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.disk import explained as explained  # part of what a store offers its writers
 from penstock.errors import StoreError
 
 ASIDE = ".tmp-"
@@ -43,7 +44,9 @@ class Store:
         none. StoreError when that cannot be a folder."""
         place = str(root or os.environ.get("PENSTOCK_STORE") or "~/.penstock")
         if "://" in place:
-            raise StoreError(f"store {place!r}: not supported yet by this version; name a folder on a file system")
+            raise StoreError(
+                f"store {place!r}: not supported yet by this version; name a folder on a file system"
+            )
         store = cls(Path(place).expanduser().absolute())
         with explained(store.root):
             for folder in (store.datasets, store.runs, store.models):
@@ -89,22 +92,35 @@ def publish_folder(parent: Path, name: str) -> Iterator[Path]:
     """Yields an empty folder to fill; it becomes `parent/name` when the block ends, all of it or
     nothing. FileExistsError when `parent/name` is there already: of any number of writers exactly
     one wins. StoreError when the disk is full. An error in the block leaves nothing behind."""
-    with explained(parent / name):
+    with folder_aside(parent) as aside:
+        with explained(parent / name):
+            yield aside
+        commit_folder(aside, parent / name)
+
+
+@contextmanager
+def folder_aside(parent: Path) -> Iterator[Path]:
+    """Yields an empty folder in `parent` that no reader looks at; gone when the block ends, unless
+    `commit_folder` gave it its name. For what is named after its content; else `publish_folder`."""
+    aside = _aside(parent)
+    with explained(aside):
         parent.mkdir(parents=True, exist_ok=True)
-        aside = _aside(parent)
         aside.mkdir()
         held = os.open(aside, os.O_RDONLY)
-        try:
-            _hold(held)
-            yield aside
-            _sync_tree(aside)
-            _rename_folder(aside, parent / name)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-        finally:
-            os.close(held)
-        _sync_folder(parent)
+    try:
+        _hold(held)
+        yield aside
+    finally:
+        os.close(held)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def commit_folder(aside: Path, target: Path) -> None:
+    """Flushes `aside` to the disk and renames it to `target`; FileExistsError when that exists."""
+    with explained(target):
+        _sync_tree(aside)
+        _rename_folder(aside, target)
+        _sync_folder(target.parent)
 
 
 def discard_folder(path: Path) -> None:
@@ -201,7 +217,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-# ---------------------------------------------------------------- check, lock, explain
+# ---------------------------------------------------------------- check, lock
 
 
 def sha256_file(path: Path) -> str:
@@ -229,46 +245,3 @@ def lock(path: Path, blocking: bool = True) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)  # which drops the lock, unless a forked child still has it open
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turns "disk full", "read-only" and "not a folder" while writing `path` into a StoreError of one line."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except Exception as error:
-        if why := explain(error, path):
-            raise StoreError(why) from error
-        raise
-
-
-def explain(error: BaseException, path: Path) -> str | None:
-    """One line on an error that is the disk's fault; None for any other."""
-    code = error.errno if isinstance(error, OSError) else None
-    text = str(error)
-    # pyarrow and safetensors say it in words
-    if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in text:
-        return f"disk full while writing {path}; free space in {_existing(path)} or set PENSTOCK_STORE"
-    if code == errno.EROFS or "Read-only file system" in text:
-        return f"read-only file system at {path}; set PENSTOCK_STORE to a folder you may write to"
-    if not isinstance(error, OSError) or not _concerns(error, path):
-        return None
-    if code == errno.EACCES:
-        return f"no permission to write {path}; set PENSTOCK_STORE to a folder you may write to"
-    if code == errno.ENOTDIR or (code == errno.EEXIST and not path.is_dir()):
-        return f"{path} is not a folder, or lies in a file; set PENSTOCK_STORE to a folder"
-    return None
-
-
-def _concerns(error: OSError, path: Path) -> bool:
-    # a file of somebody else's that cannot be read is not the store's fault
-    if not isinstance(error.filename, str):
-        return False
-    at = Path(error.filename)
-    return at.is_relative_to(path.parent) or path.is_relative_to(at)
-
-
-def _existing(path: Path) -> Path:
-    return next((place for place in path.parents if place.is_dir()), path)

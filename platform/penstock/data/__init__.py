@@ -1,0 +1,1 @@
+"""Raw files -> Arrow shards, and rows from them in an order that anyone can recompute."""

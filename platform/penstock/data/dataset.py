@@ -46,7 +46,9 @@ class Dataset:
             assets = {name: (path / "assets" / name).read_bytes() for name in card["schema"]["assets"]}
             schema = Schema(tuple(card["schema"]["labels"]), card["schema"]["fields"], assets)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"data set {path} is missing or damaged ({error!s:.120}); prepare it again") from None
+            raise DataError(
+                f"data set {path} is missing or damaged ({error!s:.120}); prepare it again"
+            ) from None
         return cls(path, card, schema)
 
     def verify(self) -> None:
@@ -55,7 +57,9 @@ class Dataset:
         hashes |= {f"assets/{name}": sha256 for name, sha256 in self.card["schema"]["assets"].items()}
         for name, sha256 in hashes.items():
             if not (self.path / name).is_file() or sha256_file(self.path / name) != sha256:
-                raise DataError(f"data set {self.path} is damaged at {name}; delete the folder and prepare it again")
+                raise DataError(
+                    f"data set {self.path} is damaged at {name}; delete the folder and prepare it again"
+                )
 
     @property
     def id(self) -> str:

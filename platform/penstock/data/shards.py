@@ -5,7 +5,7 @@ A shard is one Arrow IPC file with one record batch, so a row's number is its pl
 | a row's value | stored as | read as |
 |---|---|---|
 | array, one shape in the whole shard | FixedShapeTensor | read-only view |
-| array, first dimension varies | LargeList of the flat values; trailing dimensions in the field's metadata | read-only view |
+| array, first dimension varies | LargeList, flat; other dimensions in the metadata | read-only view |
 | bytes | large_binary | bytes |
 | str | large_string | str |
 | int, float | int64, float64 | int, float |
@@ -24,8 +24,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import ipc
 
+from penstock.disk import explained
 from penstock.errors import DataError
-from penstock.store import ASIDE, explained, sha256_file
+from penstock.store import ASIDE, sha256_file
 from penstock.workload import Row
 
 Read = Callable[[int], Any]
@@ -92,11 +93,17 @@ def _array_column(name: str, values: list[Any]) -> tuple[pa.Array, dict[str, str
     first: NDArray[Any] = values[0]
     for value in values:
         if not isinstance(value, np.ndarray) or value.dtype != first.dtype or value.ndim != first.ndim:
-            raise TypeError(f"column {name!r} holds {_shape(first)} and {_shape(value)}; use one dtype and rank")
+            raise TypeError(
+                f"column {name!r} holds {_shape(first)} and {_shape(value)}; use one dtype and rank"
+            )
         if value.shape[1:] != first.shape[1:]:
-            raise TypeError(f"column {name!r} holds {_shape(first)} and {_shape(value)}; only the first may vary")
+            raise TypeError(
+                f"column {name!r} holds {_shape(first)} and {_shape(value)}; only the first may vary"
+            )
     if first.ndim == 0 or 0 in first.shape[1:] or first.dtype.kind not in "biuf":
-        raise TypeError(f"column {name!r} holds {_shape(first)}; use arrays of numbers with at least one dimension")
+        raise TypeError(
+            f"column {name!r} holds {_shape(first)}; use arrays of numbers with at least one dimension"
+        )
     dtype = first.dtype.newbyteorder("=")
     notes = {"dtype": dtype.str[1:]}
     # Arrow packs booleans into bits; a view needs bytes
@@ -165,7 +172,8 @@ class Shards:
         if reader is None:
             batch = self._batches[shard]
             reader = {
-                field.name: _read(batch.column(i), field.metadata or {}) for i, field in enumerate(batch.schema)
+                field.name: _read(batch.column(i), field.metadata or {})
+                for i, field in enumerate(batch.schema)
             }
             self._readers[shard] = reader
         return reader

@@ -39,7 +39,7 @@ def parse(text: str, formats: Iterable[str]) -> Reference:
         raise DataError(f"source {text!r} names no path; write {kind}:PATH")
     if "://" in path:
         raise DataError(f"source {text!r}: not a local path; copy the data to a folder first")
-    place = Path(path).expanduser().absolute()
+    place = Path(path).expanduser().resolve()
     if not place.exists():
         raise DataError(f"source {text!r}: no file or folder {str(place)!r}")
     return Reference(kind, str(place))

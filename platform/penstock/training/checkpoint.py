@@ -135,7 +135,7 @@ class AsyncSaver:
     def save(
         self, step: int, tensors: Tensors, state: Any, metrics_bytes: int, keep: Collection[int] = ()
     ) -> None:
-        """Snapshot now, commit soon. `keep`: steps whose checkpoints stay beside the newest ones (the best)."""
+        """Snapshot now, commit soon. `keep`: steps whose checkpoints stay besides the newest (the best)."""
         import torch
 
         self.wait()

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class MetricsLog:
     """metrics.jsonl. A checkpoint names the length that belongs to it; resuming cuts the file back to it.
 
-    Lines are `{"step": s, "loss": x, "loss/<objective>": x}` and `{"step": s, "epoch": e, "validation": {…}}`;
-    floats are written so that they read back bit for bit.
+    Lines are `{"step": s, "loss": x, "loss/<objective>": x}` and
+    `{"step": s, "epoch": e, "validation": {…}}`; floats are written so that they read back bit for bit.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Nested state (of modules, optimisers, schedules) as tensors by path and JSON, exactly and without pickle."""
+"""Nested state (of modules, optimisers) as tensors by path and JSON, exactly and without pickle."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 
 
 def pack(value: Any) -> tuple[dict[str, torch.Tensor], Any]:
-    """`value` (dicts with str or int keys, lists, tuples, tensors, numbers, str, bool, None) as its tensors by
-    path and JSON for the rest. TypeError names the path of anything else."""
+    """The tensors in `value` by path, and JSON for the rest: dicts with str or int keys, lists, tuples,
+    numbers, str, bool, None. TypeError names the path of anything else."""
     tensors: dict[str, torch.Tensor] = {}
     return tensors, _pack(value, "", tensors)
 
@@ -41,9 +41,7 @@ def _pack(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, dict):
         for key in value:
             if type(key) not in (str, int):
-                raise TypeError(
-                    f"{path or 'state'}: a key of type {type(key).__name__}; only str and int can be saved"
-                )
+                raise TypeError(f"{path or 'state'}: a key of type {type(key).__name__}, not str or int")
         # pairs, not an object: JSON would turn the int keys of an optimiser's state into strings
         return {"dict": [[key, _pack(item, _join(path, key), tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple) and type(value) in (list, tuple):
@@ -51,9 +49,7 @@ def _pack(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
         return {type(value).__name__: items}
     if value is None or type(value) in (bool, int, float, str):
         return value
-    raise TypeError(
-        f"{path or 'state'}: a {type(value).__name__} cannot be saved; use tensors, numbers, strings"
-    )
+    raise TypeError(f"{path or 'state'}: cannot save a {type(value).__name__}; use tensors, numbers, strings")
 
 
 def _join(path: str, key: str | int) -> str:

@@ -82,9 +82,7 @@ class Run:
         """A new run, or the existing one of that name when it was asked for the same; RunError names the
         settings that differ."""
         if not NAME.fullmatch(name):
-            raise RunError(
-                f"run name {name!r}: use up to 64 of a-z 0-9 . _ - and begin with a letter or digit"
-            )
+            raise RunError(f"run name {name!r}: write up to 64 of a-z 0-9 . _ - from a letter or digit on")
         identity = secrets.token_hex(8)
         facts = {"format": FORMAT, "identity": identity, "spec": dataclasses.asdict(spec)}
         if not (store.runs / name).exists():
@@ -118,9 +116,7 @@ class Run:
             facts = json.loads((path / "run.json").read_bytes())
             return cls(path, RunSpec(**facts["spec"]), facts["identity"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(
-                f"run {path.name!r}: run.json cannot be read ({error}); --fresh starts it anew"
-            ) from None
+            raise RunError(f"run {path.name!r}: run.json is damaged ({error}); use another --name") from None
 
     @property
     def name(self) -> str:
@@ -146,7 +142,7 @@ class Run:
                 yield
         except Busy as busy:
             raise RunError(
-                f"run {self.name!r} is running already (process {busy.pid}); wait for it, or choose another --name"
+                f"run {self.name!r} is running already (process {busy.pid}); wait, or choose another --name"
             ) from None
 
     @contextmanager

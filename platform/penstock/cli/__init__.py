@@ -1,0 +1,10 @@
+"""The command `penstock`: verbs only, a thin shell over the Python API.
+
+What is heavy (torch, Ray, matplotlib) is imported inside the verbs, so that help and errors in a
+config come in well under a second.
+"""
+
+from penstock.cli import judging, keeping, making, running  # each registers its verbs
+from penstock.cli.shell import app, main
+
+__all__ = ["app", "judging", "keeping", "main", "making", "running"]

@@ -1,0 +1,134 @@
+"""Verbs that judge: evaluate, predict, compare, check, bench."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from penstock.cli.making import WorkloadName, Words
+from penstock.cli.shell import Shell, interval, plain, verb
+from penstock.errors import PenstockError, RunFailed
+
+Reference = Annotated[
+    str, typer.Argument(metavar="MODEL[@ALIAS]", help="A published model; without an alias the live one.")
+]
+Data = Annotated[str | None, typer.Option(metavar="SOURCE", help="[default: what the version was trained on]")]
+
+
+@verb("evaluate pathology@1")
+def evaluate(
+    shell: Shell,
+    model: Reference,
+    data: Data = None,
+    through: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send every item to this endpoint and compare.")
+    ] = None,
+) -> dict[str, Any]:
+    """Metrics with 95 % intervals on the test split, offline or through the live endpoint."""
+    from penstock.evaluation.verbs import evaluate as evaluate_model
+    from penstock.store import Store
+
+    result = dict(evaluate_model(model, data=data, through=through, store=Store.open(shell.store)))
+    shell.say(f"{model}: {result['items']} items, with 95 % intervals")
+    shell.table(["metric", "value"], [[name, interval(figure)] for name, figure in result["metrics"].items()])
+    if through:
+        shell.say(f"{through} answers as the model does offline")
+    return result
+
+
+@verb("predict pathology@1 patch.jpg")
+def predict(
+    shell: Shell,
+    model: Reference,
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT…", help="Files, or a folder.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="F", help="Write answers there; a folder's go to Parquet.")
+    ] = None,
+) -> dict[str, Any]:
+    """Answers for files; a folder goes through Ray Data to Parquet."""
+    from penstock.prediction import predict as predict_files
+    from penstock.store import Store
+
+    result = dict(predict_files(model, inputs, output=output, store=Store.open(shell.store)))
+    for answer in result.get("answers", ()):
+        shell.say(json.dumps(plain(answer)))
+    if "output" in result:
+        shell.say(f"answers are in {result['output']}")
+    return result
+
+
+@verb("compare pathology@1 pathology@2")
+def compare(
+    shell: Shell,
+    a: Annotated[str, typer.Argument(metavar="A", help="A published model.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    data: Data = None,
+) -> dict[str, Any]:
+    """Paired on the same items: is A better than B, worse, or can nobody tell?"""
+    from penstock.evaluation.verbs import compare as compare_models
+    from penstock.store import Store
+
+    result = dict(compare_models(a, b, data=data, store=Store.open(shell.store)))
+    shell.say(
+        f"{a} against {b}: {result['verdict']}",
+        f"{result['metric']} differs by {interval(result['difference'])}, 95 % interval, {result['items']} items",
+    )
+    return result
+
+
+@verb("check pathology")
+def check(shell: Shell, workload: WorkloadName) -> dict[str, Any]:
+    """The conformance test: does a workload keep the contract? For your own, too."""
+    from tempfile import TemporaryDirectory
+
+    from penstock import catalog
+    from penstock.store import Store
+    from penstock.testing import check_workload
+
+    with TemporaryDirectory(prefix="penstock-check-") as folder:
+        checks = check_workload(catalog.find(workload), Store.open(folder))
+    for each in checks:
+        shell.say(f"{'passed' if each.passed else 'FAILED'}  {each.name}{f': {each.why}' if each.why else ''}")
+    failed = [each for each in checks if not each.passed]
+    result = {
+        "passed": [each.name for each in checks if each.passed],
+        "failed": [{"check": each.name, "why": each.why} for each in failed],
+    }
+    if failed:
+        shell.answer(result)
+        raise RunFailed(f"{workload}: {len(failed)} of {len(checks)} checks failed; first: {failed[0].name}")
+    shell.say(f"{workload} keeps the contract: {len(checks)} checks passed")
+    return result
+
+
+@verb("bench data pathology")
+def bench(
+    shell: Shell,
+    what: Annotated[Literal["data", "train"], typer.Argument(metavar="data|train", help="What to measure.")],
+    workload: Annotated[str, typer.Argument(metavar="[WORKLOAD]", help="One of `penstock list`.")] = "pathology",
+    words: Words = None,
+    data: Annotated[str, typer.Option(metavar="SOURCE", help="`format:path`, or `synthetic`.")] = "synthetic",
+    pairs: Annotated[int, typer.Option(min=1, help="How often both are measured, in turn.")] = 10,
+) -> dict[str, Any]:
+    """Ratios against a named baseline, both measured in one run."""
+    from penstock import benchmarks, catalog
+    from penstock.store import Store
+
+    if workload not in catalog.installed() and "=" in workload:
+        raise PenstockError(f"name a workload before {workload!r}: `penstock bench {what} pathology {workload}`")
+    measure = {"data": benchmarks.data, "train": benchmarks.train}[what]
+    return dict(
+        measure(
+            catalog.find(workload),
+            data=data,
+            overrides=words or (),
+            store=Store.open(shell.store),
+            pairs=pairs,
+            say=shell.say,
+        )
+    )
+
+

@@ -1,0 +1,134 @@
+"""Verbs about what there is: list, models, promote, runs, report."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from penstock.cli.shell import Shell, interval, verb
+
+
+@verb("list", name="list")
+def list_workloads(shell: Shell) -> dict[str, Any]:
+    """Workloads, the sources they read, their presets, the models trained."""
+    from penstock import catalog
+    from penstock.registry import models as published
+    from penstock.store import Store
+
+    versions = published(Store.open(shell.store))
+    rows: list[dict[str, Any]] = []
+    for name in catalog.installed():
+        workload = catalog.find(name)
+        rows.append(
+            {
+                "name": name,
+                "summary": workload.summary,
+                "sources": sorted(workload.sources),
+                "presets": sorted(workload.presets),
+                "trainers": list(workload.trainers),
+                "verbs": [name] if workload.commands else [],
+                "models": [f"{v.name}@{v.version}" for v in versions if v.card["workload"] == name],
+            }
+        )
+    for row in rows:
+        shell.say(f"{row['name']}: {row['summary']}")
+        for key in ("sources", "presets", "verbs", "models"):
+            if row[key]:
+                shell.say(f"    {key:<8} {', '.join(row[key])}")
+    if not rows:
+        shell.say("no workload is installed; `penstock new NAME` writes one")
+    return {"workloads": rows}
+
+
+@verb("models pathology")
+def models(
+    shell: Shell,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only the versions of this model.")] = None,
+) -> dict[str, Any]:
+    """Published versions with their aliases and metrics."""
+    from penstock.registry import models as published
+    from penstock.store import Store
+
+    rows = [
+        {
+            "name": version.name,
+            "version": version.version,
+            "aliases": sorted(version.aliases),
+            "workload": version.card["workload"],
+            "goal": version.card["goal"],
+            "metrics": version.card["metrics"],
+            "data": version.card["data"],
+            "run": version.card["run"],
+            "weights_sha256": version.card["weights_sha256"],
+        }
+        for version in published(Store.open(shell.store), name)
+    ]
+    if rows:
+        shell.table(
+            ["model", "aliases", "metric", "95 % interval", "data"],
+            [
+                [
+                    f"{row['name']}@{row['version']}",
+                    ", ".join(row["aliases"]) or "-",
+                    metric_name(row["goal"]),
+                    interval(row["metrics"].get(metric_name(row["goal"]), {})),
+                    row["data"].get("source", "?"),
+                ]
+                for row in rows
+            ],
+        )
+    else:
+        shell.say("no models yet; `penstock train WORKLOAD` publishes one")
+    return {"models": rows}
+
+
+@verb("promote pathology 2 live")
+def promote(
+    shell: Shell,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A published model.")],
+    version: Annotated[int, typer.Argument(metavar="VERSION", min=1, help="Its version.")],
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as live, or candidate.")],
+) -> dict[str, Any]:
+    """Point an alias at a version, atomically. What serves the model follows."""
+    from penstock.registry import aliases
+    from penstock.registry import promote as move
+    from penstock.store import Store
+
+    store = Store.open(shell.store)
+    move(store, name, version, alias)
+    shell.say(f"{name}@{alias} is version {version}")
+    return {"model": name, "version": version, "alias": alias, "aliases": dict(aliases(store, name))}
+
+
+@verb("runs")
+def runs(shell: Shell) -> dict[str, Any]:
+    """What ran, and how far it came."""
+    from penstock.experiment import runs as all_runs
+    from penstock.store import Store
+
+    rows = [dict(row) for row in all_runs(Store.open(shell.store))]
+    if rows:
+        keys = [key for key in rows[0] if isinstance(rows[0][key], str | int | float | None)]
+        shell.table(keys, [["-" if row.get(key) is None else row.get(key) for key in keys] for row in rows])
+    else:
+        shell.say("no runs yet; `penstock train WORKLOAD` makes one")
+    return {"runs": rows}
+
+
+@verb("report pathology-1a2b3c4d")
+def report(
+    shell: Shell,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="One of `penstock runs`.")],
+) -> dict[str, Any]:
+    """Write a run's page again: one HTML file that opens offline."""
+    from penstock import write_report
+
+    path = write_report(run, store=shell.store)
+    shell.say(str(path))
+    return {"run": run, "report": str(path)}
+
+
+def metric_name(goal: Any) -> str:
+    """The goal metric of a card."""
+    return str(goal["metric"] if isinstance(goal, dict) else goal)

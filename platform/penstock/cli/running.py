@@ -1,0 +1,69 @@
+"""Verbs that stay: serve, demo; and doctor, which looks whether they could."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from penstock.cli.shell import Shell, verb
+
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+
+
+@verb("serve pathology@1 --port 8000", stopped="stopped; the same command serves again")
+def serve(
+    shell: Shell,
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL@ALIAS]…", help="[default: every live model]")
+    ] = None,
+    port: Port = 8000,
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+) -> dict[str, Any]:
+    """The endpoint, in the foreground, until Ctrl-C. Once it is ready it says where it is."""
+    from penstock.serving.server import serve as serve_models
+    from penstock.store import Store
+
+    ready: dict[str, Any] = {}
+
+    def on_ready(url: str) -> None:
+        # with --json this is the last line of stdout for as long as the endpoint lives
+        ready["url"] = url
+        shell.say(f"serving at {url}; Ctrl-C stops it", f"  curl {url}/v1/models", f"  open {url}/docs")
+        shell.answer(ready)
+
+    serve_models(models or [], store=Store.open(shell.store), host=host, port=port, on_ready=on_ready, block=True)
+    return ready
+
+
+@verb("demo --once", stopped="stopped; what was trained is kept, so the next demo starts at once")
+def demo(
+    shell: Shell,
+    workloads: Annotated[
+        list[str] | None, typer.Argument(metavar="[WORKLOAD]…", help="[default: every installed one]")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Send one request to each model, print the answers, stop.")] = False,
+    port: Port = 0,
+) -> dict[str, Any]:
+    """In a store of its own: train every workload on its synthetic source, serve them all."""
+    from penstock.demo import run_demo
+
+    with shell.progress() as show:
+        return run_demo(
+            workloads or None, once=once, port=port, store=shell.store, say=shell.say, answer=shell.answer, on_event=show
+        )
+
+
+@verb("doctor")
+def doctor(shell: Shell) -> dict[str, Any]:
+    """What is right on this machine, what is not, and what to do about it."""
+    from penstock.doctor import examine
+
+    findings = examine(shell.store)
+    for each in findings:
+        shell.say(f"{'ok     ' if each.ok else 'PROBLEM'}  {each.what}: {each.found}")
+        if not each.ok:
+            shell.say(f"         {each.remedy}")
+    problems = [{"what": each.what, "found": each.found, "do": each.remedy} for each in findings if not each.ok]
+    shell.say(f"{len(problems)} problems" if problems else "no problems")
+    return {"problems": problems, "findings": [{"what": e.what, "ok": e.ok, "found": e.found} for e in findings]}

@@ -1,0 +1,198 @@
+"""Around every verb: the options all of them take, what it prints, and errors in one line."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import math
+import os
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TextIO
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from penstock import catalog
+from penstock.cli.progress import Progress
+from penstock.errors import PenstockError, RunFailed, nearest
+from penstock.workload import resolve
+
+JsonOption = Annotated[bool, typer.Option("--json", help="The last line of stdout is one JSON object.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", metavar="DIR", help="Where everything is kept. [PENSTOCK_STORE, else ~/.penstock]"),
+]
+
+
+@dataclass
+class Shell:
+    """What a verb is given: where it keeps things, and how it talks."""
+
+    json: bool = False
+    store: str | None = None
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+
+    def say(self, *lines: str) -> None:
+        """Lines for a person; left out with --json."""
+        if not self.json:
+            print(*lines, sep="\n", file=self.out, flush=True)
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Columns as wide as they need to be, under their names."""
+        cells = [[str(cell) for cell in row] for row in (head, *rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+        for row in cells:
+            self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def answer(self, result: Mapping[str, Any]) -> None:
+        """The last line, with --json."""
+        if self.json:
+            print(json.dumps(plain(result), allow_nan=False), file=self.out, flush=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[dict[str, Any]], None]]:
+        """Takes events while the block runs: one calm line on a terminal, plain lines elsewhere, JSON with --json."""
+        if self.json:
+            yield lambda event: print(json.dumps(plain(event)), file=self.out, flush=True)
+        else:
+            with Progress(self.out) as progress:
+                yield progress.show
+
+
+class Verbs(TyperGroup):
+    """The platform's verbs, and those that installed workloads bring (`Workload.commands`)."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is None and cmd_name in catalog.installed():
+            brought = catalog.find(cmd_name).commands
+            command = typer.main.get_command(resolve(brought)) if brought else None
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise PenstockError(f"no verb {args[0]!r}{nearest(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="First steps: `penstock demo`, or `penstock train pathology --preset smoke`.",
+)
+
+
+@app.callback()
+def penstock(context: typer.Context, json: JsonOption = False, store: StoreOption = None) -> None:
+    """Distributed training and serving on Ray: kill it, shrink it, ship it: same answer, with error bars."""
+    context.obj = Shell(json, store)
+
+
+def verb(
+    example: str, stopped: str = "stopped", name: str | None = None
+) -> Callable[[Callable[..., dict[str, Any]]], Callable[..., None]]:
+    """Registers `run(shell, …) -> result`. `example` ends its --help; `stopped` is said on Ctrl-C."""
+
+    def register(run: Callable[..., dict[str, Any]]) -> Callable[..., None]:
+        hints = typing.get_type_hints(run, include_extras=True)
+        given = list(inspect.signature(run).parameters.values())[1:]
+        shared = [
+            inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption),
+            inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=StoreOption),
+        ]
+        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        parameters = [context, *(each.replace(annotation=hints[each.name]) for each in given), *shared]
+
+        @functools.wraps(run)
+        def command(context: typer.Context, *, json: bool, store: str | None, **values: Any) -> None:
+            before: Shell = context.obj
+            with standard_output(json or before.json) as out:
+                shell = Shell(json or before.json, store or before.store, out)
+                try:
+                    shell.answer(run(shell, **values))
+                except KeyboardInterrupt:
+                    complain(stopped)
+                    raise typer.Exit(130) from None
+
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        del command.__wrapped__  # type: ignore[attr-defined]  # typer would look through to `run`
+        app.command(name or run.__name__, epilog=f"Example:  penstock {example}")(command)
+        return command
+
+    return register
+
+
+@contextmanager
+def standard_output(json: bool) -> Iterator[TextIO]:
+    """Where results go. With --json whatever a library prints goes to stderr instead, from this process and
+    from those it starts: the last line of stdout has to be the answer."""
+    if not json:
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as out:
+            yield out
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def main() -> None:
+    """The console script. Exit code 2: the user can put it right; 1: a run failed; 130: stopped by Ctrl-C."""
+    try:
+        code = app(prog_name="penstock", standalone_mode=False)
+    except PenstockError as error:
+        complain(str(error))
+        code = 2
+    except RunFailed as error:
+        complain(str(error))
+        code = 1
+    except TyperException as error:  # an option or argument that does not exist, or is missing
+        where = getattr(getattr(error, "ctx", None), "command_path", None) or "penstock"
+        message = error.format_message().rstrip(".")
+        complain(f"{message[:1].lower()}{message[1:]}; see `{where} --help`")
+        code = 2
+    except KeyboardInterrupt:
+        complain("stopped")
+        code = 130
+    sys.exit(code or 0)
+
+
+def complain(message: str) -> None:
+    """One line on stderr."""
+    print(f"penstock: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+def plain(value: Any) -> Any:
+    """JSON values: tuples as lists, NaN and infinities as null (JSON has none), anything else as text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)
+
+
+def interval(figure: Mapping[str, Any]) -> str:
+    """`0.951 (0.931 to 0.968)` of a metric with its 95 % interval."""
+    value, low, high = (figure.get(key) for key in ("value", "low", "high"))
+    if value is None or value != value:
+        return "undefined"
+    return f"{value:.3f} ({low:.3f} to {high:.3f})" if low is not None and high is not None else f"{value:.3f}"

@@ -1,0 +1,57 @@
+"""Which items train, which validate, which test: by the source's own convention, else by a seeded hash.
+
+The hash is of the item's name, so an item stays in its split when others are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+from penstock.data.order import chance, hash_split
+from penstock.errors import DataError
+from penstock.workload import Item
+
+Split = Literal["train", "validation", "test"]
+Use = Literal["train", "evaluate"]
+TEST_SHARE = 0.2
+FEWEST = 5
+"""From so many items on, every split has at least one."""
+
+
+def assign(
+    items: Sequence[Item], seed: int, validation_share: float, keep: Collection[str] = ()
+) -> dict[str, Split]:
+    """Item name -> split, for training. Items without a split of their own go to test by hash;
+    validation is cut from train. `keep`: names that must train, if the source does not say test.
+    DataError when nothing is left to train on."""
+    test = {item.name for item in items if item.split == "test"}
+    free = [item.name for item in items if not item.split and item.name not in keep]
+    if not test and not free:
+        # a source that only marks what trains: a model must still be tested on something
+        free = [item.name for item in items if item.name not in keep]
+    test |= _cut(free, TEST_SHARE, seed, "test", at_least_one=not test and len(items) >= FEWEST)
+    train = [item.name for item in items if item.name not in test]
+    if not train:
+        raise DataError(f"no items to train on: all {len(items)} are marked as test")
+    loose = [name for name in train if name not in keep]
+    validation = _cut(loose, validation_share, seed, "validation", at_least_one=len(train) >= FEWEST)
+    return {
+        item.name: "test" if item.name in test else "validation" if item.name in validation else "train"
+        for item in items
+    }
+
+
+def assign_for_evaluation(items: Sequence[Item]) -> dict[str, Split]:
+    """Item name -> "test": the items that the source marks so, else every item."""
+    marked = [item for item in items if item.split == "test"] or items
+    return {item.name: "test" for item in marked}
+
+
+def _cut(names: Sequence[str], share: float, seed: int, purpose: str, at_least_one: bool) -> set[str]:
+    if share <= 0:
+        return set()
+    cut = {name for name in names if hash_split(name, share, seed, purpose)}
+    if not cut and names and at_least_one:
+        cut = {min(names, key=lambda name: chance(name, seed, purpose))}
+    return cut

@@ -1,0 +1,177 @@
+"""Published models: `name@version` or `name@alias` to something that can be loaded, or one line that says
+why not. Nothing is pickled, and nothing is used before its hash was checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from penstock import catalog, config
+from penstock.errors import ConfigError, ModelError, nearest
+from penstock.registry.card import ASSETS, RECORDS, WEIGHTS, Version, read_card, verified_files
+from penstock.registry.fingerprint import weights_sha256
+from penstock.registry.pointers import CANDIDATE, LIVE, numbers, pointers, settle
+from penstock.registry.publishing import publish
+from penstock.store import Store
+from penstock.workload import NAME, Model, Schema, Workload
+
+__all__ = [
+    "CANDIDATE",
+    "LIVE",
+    "RECORDS",
+    "Version",
+    "aliases",
+    "find",
+    "load",
+    "models",
+    "promote",
+    "publish",
+    "published_by",
+    "verify",
+    "weights_sha256",
+    "workload_of",
+]
+
+
+def models(store: Store, name: str | None = None) -> list[Version]:
+    """Every version of every model (or of `name`), by name and number. A version whose card is damaged
+    is listed with its `fault`; its neighbours are unaffected."""
+    found: list[Version] = []
+    for folder in [folder_of(store, name)] if name is not None else folders(store):
+        try:
+            pointed, spoilt = aliases(store, folder.name), ""
+        except ModelError as error:
+            pointed, spoilt = {}, str(error)
+        for number in numbers(folder):
+            mine = tuple(alias for alias, version in pointed.items() if version == number)
+            path = folder / str(number)
+            try:
+                found.append(
+                    Version(folder.name, number, path, read_card(path, folder.name, number), mine, spoilt)
+                )
+            except ModelError as error:
+                found.append(Version(folder.name, number, path, {}, mine, str(error)))
+    return found
+
+
+def aliases(store: Store, name: str) -> dict[str, int]:
+    """Alias -> version of model `name`."""
+    folder = folder_of(store, name)
+    return pointers(folder, numbers(folder))
+
+
+def find(store: Store, reference: str) -> Version:
+    """The version that "name", "name@alias" or "name@3" means; without alias it is `live`. ModelError
+    lists what there is. The card is checked, the weights are not (`load` does)."""
+    name, at, which = reference.partition("@")
+    folder = folder_of(store, name)
+    versions = numbers(folder)
+    # a number needs no aliases: a damaged alias file must not keep anyone from a version
+    if which.isascii() and which.isdecimal():
+        number = int(which)
+        if number not in versions:
+            raise ModelError(f"no version {number} of model {name}; {offer(folder)}")
+        pointed = {}
+    else:
+        pointed = pointers(folder, versions)
+        alias = which if at else LIVE
+        if alias not in pointed:
+            raise ModelError(
+                f"no version of model {name} is {alias!r}; {offer(folder)}; "
+                f"say {name}@{versions[-1]}, or penstock promote {name} {versions[-1]} {alias or LIVE}"
+            )
+        number = pointed[alias]
+    mine = tuple(alias for alias, version in (pointed or safely(folder)).items() if version == number)
+    path = folder / str(number)
+    return Version(name, number, path, read_card(path, name, number), mine)
+
+
+def load(store: Store, version: str | Version) -> Model[Any]:
+    """The model behind a reference, every file checked against the card before a tensor is built.
+    ModelError in one line when anything is missing, extra, altered, a link, or needs a workload that is
+    not installed."""
+    found = find(store, version) if isinstance(version, str) else version
+    contents = verified_files(found)
+    workload = workload_of(found)
+    try:
+        settings = config.from_dict(workload.config, found.card["config"])
+    except (ConfigError, TypeError) as error:
+        raise ModelError(
+            f"model {found.reference} was made by another version of {workload.name}: {error}; train it again"
+        ) from None
+    from safetensors import SafetensorError
+    from safetensors.torch import load as tensors
+
+    try:
+        weights = tensors(contents[WEIGHTS])
+    except (SafetensorError, KeyError) as error:
+        raise ModelError(f"model {found.reference}: {WEIGHTS} holds no weights: {error}") from None
+    return Model(found.name, found.version, settings, schema_of(found, contents), weights)
+
+
+def verify(version: Version) -> None:
+    """ModelError in one line unless every file of the version is what its card says."""
+    verified_files(version)
+
+
+def promote(store: Store, name: str, version: int, alias: str = LIVE) -> Version:
+    """Move `alias` to `version`, atomically, after checking every hash; the version as it stands now."""
+    if not NAME.fullmatch(alias) or alias.isdecimal():
+        raise ModelError(f"{alias!r} cannot be an alias; use a word such as live or candidate")
+    found = find(store, f"{name}@{version}")
+    verify(found)
+    settle(store, found.path.parent, {alias: version})
+    return find(store, f"{name}@{version}")
+
+
+def published_by(store: Store, name: str, run: str) -> Version | None:
+    """The newest version of model `name` that `run` published, if any: publishing twice is avoided by
+    asking first."""
+    if not NAME.fullmatch(name) or not (store.models / name).is_dir():
+        return None
+    mine = [version for version in models(store, name) if version.card.get("run") == run]
+    return mine[-1] if mine else None
+
+
+def workload_of(version: Version) -> Workload[Any]:
+    """The installed workload a card names; only an entry point of exactly that value will do."""
+    return catalog.find_reference(version.card["workload"], version.card["reference"])
+
+
+def schema_of(version: Version, contents: dict[str, bytes]) -> Schema:
+    assets = {path.partition("/")[2]: raw for path, raw in contents.items() if path.startswith(f"{ASSETS}/")}
+    stored = version.card["schema"]
+    return Schema(tuple(stored["labels"]), stored["fields"], assets)
+
+
+def folders(store: Store) -> list[Path]:
+    if not store.models.is_dir():
+        return []
+    return sorted(path for path in store.models.iterdir() if NAME.fullmatch(path.name) and numbers(path))
+
+
+def folder_of(store: Store, name: str) -> Path:
+    """The folder of a published model, found by listing: a name is never joined to a path unseen."""
+    for folder in folders(store):
+        if folder.name == name:
+            return folder
+    known = [folder.name for folder in folders(store)]
+    way_out = nearest(name, known) if known else "; none is published yet: penstock train WORKLOAD"
+    raise ModelError(f"no model {name[:64]!r}{way_out}")
+
+
+def safely(folder: Path) -> dict[str, int]:
+    try:
+        return pointers(folder, numbers(folder))
+    except ModelError:
+        return {}
+
+
+def offer(folder: Path) -> str:
+    """`versions: 1 (live), 2`."""
+    pointed = safely(folder)
+    described = []
+    for number in numbers(folder):
+        names = [alias for alias, version in pointed.items() if version == number]
+        described.append(f"{number} ({', '.join(names)})" if names else str(number))
+    return f"versions: {', '.join(described)}"

@@ -1,0 +1,77 @@
+"""What a card says about where a model came from: its weights, its code, its data."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock.catalog import installed
+
+if TYPE_CHECKING:
+    import torch
+
+
+def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
+    """Hex sha256 over (name, dtype, shape, bytes) of every tensor, sorted by name."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{str(tensor.dtype).removeprefix('torch.')}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def code(workload: str, reference: str) -> dict[str, str]:
+    """The versions of Penstock and of the workload's package, and a hash over the workload's Python
+    files by name and content."""
+    point = installed().get(workload)
+    package = point.dist.version if point is not None and point.dist is not None else "unknown"
+    return {
+        "penstock": package_version("penstock"),
+        "workload": package,
+        "source_sha256": source_hash(reference),
+    }
+
+
+def package_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"  # run from a source tree that is not installed
+
+
+def source_hash(reference: str) -> str:
+    """Hex sha256 over the .py and .toml files of the module that "module:object" names; "" when it has
+    no files of its own (made in a session)."""
+    module = reference.partition(":")[0]
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        return ""
+    origin = Path(spec.origin)
+    folder = origin.parent
+    files = [origin]
+    if spec.submodule_search_locations is not None:
+        files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".toml"))
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def data(dataset_card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model's card keeps of dataset.json: which data, from where, under what licence."""
+    source = str(dataset_card.get("source", "unknown"))
+    return {
+        "id": dataset_card["id"],
+        "source": source,
+        "licence": dataset_card.get("licence", "unknown"),
+        "counts": dataset_card.get("counts", {}),
+        "synthetic": source.partition(":")[0] == "synthetic",
+    }

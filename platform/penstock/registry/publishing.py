@@ -1,0 +1,173 @@
+"""Making a version: written aside, hashed, renamed into place; exactly one writer gets a number."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import io
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock import catalog, config
+from penstock.errors import ModelError
+from penstock.registry import fingerprint
+from penstock.registry.card import ASSETS, CARD, FORMAT, RECORDS, WEIGHTS, Version, read_card, seal
+from penstock.registry.pointers import CANDIDATE, LIVE, numbers, settle
+from penstock.store import Store
+from penstock.workload import NAME, Schema, Workload
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
+
+ASSET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+def publish(
+    store: Store,
+    name: str,
+    workload: Workload[Any],
+    settings: Any,
+    schema: Schema,
+    weights: Mapping[str, torch.Tensor],
+    *,
+    metrics: Mapping[str, Mapping[str, float | None]],
+    records: pa.Table,
+    dataset_card: Mapping[str, Any],
+    run: str,
+    seed: int,
+    trainer: str = "supervised",
+    tags: Mapping[str, Any] | None = None,
+    live_first: bool = True,
+    version: int | None = None,
+) -> Version:
+    """The next version of model `name` (or exactly `version`), committed when this returns.
+
+    The first version becomes `live` if `live_first`, any other one `candidate`. ModelError when `name`
+    holds another workload's models or other labels, or when `version` exists already: of two writers of
+    one number exactly one wins, and one that asked for no number takes the next.
+    """
+    if not NAME.fullmatch(name):
+        raise ModelError(
+            f"{name!r} cannot name a model; use a-z, 0-9, '.', '_' and '-', at most 64 characters"
+        )
+    reference = catalog.reference(workload.name)
+    folder = store.models / name
+    folder.mkdir(parents=True, exist_ok=True)
+    store.sweep(folder)
+    contents = payload(schema, weights, records)
+    card: dict[str, Any] = {
+        "format": FORMAT,
+        "name": name,
+        "workload": workload.name,
+        "reference": reference,
+        "trainer": trainer,
+        "schema": {"labels": list(schema.labels), "fields": dict(schema.fields)},
+        "config": config.to_dict(settings),
+        "goal": {"metric": workload.goal.metric, "mode": workload.goal.mode},
+        "metrics": {key: plain(value) for key, value in metrics.items()},
+        "items": records.num_rows,
+        "data": fingerprint.data(dataset_card),
+        "code": fingerprint.code(workload.name, reference),
+        "run": run,
+        "seed": seed,
+        "tags": dict(tags or {}),
+        "weights_sha256": fingerprint.weights_sha256(weights),
+        "created": datetime.datetime.now(datetime.UTC)
+        .date()
+        .isoformat(),  # for people; nothing depends on it
+        "files": {
+            relative: {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+            for relative, raw in sorted(contents.items())
+        },
+    }
+    number = commit(store, folder, card, contents, live_first, version)
+    aliases = settle(store, folder)
+    mine = tuple(alias for alias, pointed in aliases.items() if pointed == number)
+    return Version(name, number, folder / str(number), read_card(folder / str(number), name, number), mine)
+
+
+def commit(
+    store: Store,
+    folder: Path,
+    card: Mapping[str, Any],
+    contents: Mapping[str, bytes],
+    live_first: bool,
+    version: int | None,
+) -> int:
+    """The number under which the version was renamed into place."""
+    while True:
+        versions = numbers(folder)
+        check_same_kind(folder, versions, card)
+        number = version if version is not None else max(versions, default=0) + 1
+        first = LIVE if live_first and not versions else CANDIDATE
+        try:
+            with store.publish_folder(folder, str(number)) as aside:
+                for relative, raw in contents.items():
+                    (aside / relative).parent.mkdir(exist_ok=True)
+                    (aside / relative).write_bytes(raw)
+                (aside / CARD).write_bytes(seal({**card, "version": number, "first_alias": first}))
+            return number
+        except FileExistsError:
+            if version is not None:
+                raise ModelError(
+                    f"model {folder.name}@{version} exists already; publish without a number to get the next one"
+                ) from None
+
+
+def check_same_kind(folder: Path, versions: list[int], card: Mapping[str, Any]) -> None:
+    """Clients of a name rely on what its answers mean: refuse another workload, other labels or fields."""
+    for number in reversed(versions):
+        try:
+            old = read_card(folder / str(number), folder.name, number)
+        except ModelError:
+            continue  # an older intact one tells as well what this name stands for
+        way_out = f"; publish under another name: --model {folder.name}-2"
+        if old["workload"] != card["workload"]:
+            raise ModelError(
+                f"model {folder.name} holds {old['workload']} models, not {card['workload']}{way_out}"
+            )
+        if old["schema"]["labels"] != card["schema"]["labels"]:
+            raise ModelError(
+                f"model {folder.name} has the labels {some(old['schema']['labels'])}, "
+                f"not {some(card['schema']['labels'])}{way_out}"
+            )
+        if (
+            old["trainer"] != card["trainer"]
+            or old["schema"]["fields"].keys() != card["schema"]["fields"].keys()
+        ):
+            raise ModelError(f"model {folder.name} has another task schema than this one{way_out}")
+        return
+
+
+def payload(schema: Schema, weights: Mapping[str, torch.Tensor], records: pa.Table) -> dict[str, bytes]:
+    """Every file of a version but the card: path in its folder -> bytes."""
+    import pyarrow as pa
+    from safetensors.torch import save
+
+    for asset in schema.assets:
+        if not ASSET.fullmatch(asset):
+            raise ModelError(f"{asset!r} cannot name an asset; use letters, digits, '.', '_' and '-'")
+    # cloned: safetensors refuses tensors that share memory, and tied weights do
+    tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in weights.items()}
+    buffer = io.BytesIO()
+    with pa.ipc.new_file(buffer, records.schema) as writer:
+        writer.write_table(records)
+    files = {WEIGHTS: save(tensors), RECORDS: buffer.getvalue()}
+    return files | {f"{ASSETS}/{asset}": raw for asset, raw in schema.assets.items()}
+
+
+def plain(metric: Mapping[str, float | None]) -> dict[str, float | None]:
+    """A metric as JSON can hold it: null where undefined."""
+    return {
+        key: value if value is not None and math.isfinite(value) else None for key, value in metric.items()
+    }
+
+
+def some(labels: list[str]) -> str:
+    text = json.dumps(labels, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:76]}…] ({len(labels)})"
