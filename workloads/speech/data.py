@@ -51,7 +51,7 @@ class WavFolder:
                 name=name,
                 split=splits.get(name, ""),
                 unit=speaker(file.stem),
-                where={"file": str(file.resolve()), "label": labels.index(name.split("/")[0])},
+                where={"file": str(file.resolve()), "label": file.parent.name},
             )
             for name, file in files.items()
         ]
@@ -65,9 +65,11 @@ class WavFolder:
     def read(self, items: Sequence[Item], config: Data, schema: Schema) -> Iterable[Row | Fault]:
         for item in items:
             try:
-                yield {"audio": Path(item.where["file"]).read_bytes(), "label": item.where["label"]}
+                audio = Path(item.where["file"]).read_bytes()
             except OSError as error:
                 yield Fault(error.strerror or "cannot be read")
+            else:
+                yield {"audio": audio, "label": schema.labels.index(item.where["label"])}
 
 
 def speaker(stem: str) -> str:

@@ -40,7 +40,7 @@ class Synthetic:
                     name=f"{WORDS[word]}/{WORDS[word]}_{who}_{number}.wav",
                     split="test" if who < TEST_SPEAKERS else "train",
                     unit=str(who),
-                    where={"number": number, "label": word, "speaker": who},
+                    where={"number": number, "word": WORDS[word], "speaker": who},
                 )
             )
         return Scan(items, Schema(WORDS, assets={"actions.toml": ACTIONS}), licence="CC0-1.0")
@@ -48,8 +48,8 @@ class Synthetic:
     def read(self, items: Sequence[Item], config: Data, schema: Schema) -> Iterable[Row]:
         for item in items:
             draw = np.random.Generator(np.random.Philox(key=(7, item.where["number"])))
-            wave = say(WORDS[item.where["label"]], item.where["speaker"], draw)
-            yield {"audio": to_wav(wave, RATE), "label": item.where["label"]}
+            wave = say(item.where["word"], item.where["speaker"], draw)
+            yield {"audio": to_wav(wave, RATE), "label": schema.labels.index(item.where["word"])}
 
 
 def say(word: str, who: int, draw: np.random.Generator) -> np.ndarray[Any, Any]:

@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from penstock.cli.making import WorkloadName, Words
+from penstock.cli.making import Words, WorkloadName
 from penstock.cli.shell import Shell, interval, plain, verb
 from penstock.errors import PenstockError, RunFailed
 
 Reference = Annotated[
     str, typer.Argument(metavar="MODEL[@ALIAS]", help="A published model; without an alias the live one.")
 ]
-Data = Annotated[str | None, typer.Option(metavar="SOURCE", help="[default: what the version was trained on]")]
+Data = Annotated[str | None, typer.Option(metavar="SOURCE", help="Default: what the version was trained on.")]
 
 
 @verb("evaluate pathology@1")
@@ -28,7 +28,7 @@ def evaluate(
     ] = None,
 ) -> dict[str, Any]:
     """Metrics with 95 % intervals on the test split, offline or through the live endpoint."""
-    from penstock.evaluation.verbs import evaluate as evaluate_model
+    from penstock.evaluation import evaluate as evaluate_model
     from penstock.store import Store
 
     result = dict(evaluate_model(model, data=data, through=through, store=Store.open(shell.store)))
@@ -68,13 +68,13 @@ def compare(
     data: Data = None,
 ) -> dict[str, Any]:
     """Paired on the same items: is A better than B, worse, or can nobody tell?"""
-    from penstock.evaluation.verbs import compare as compare_models
+    from penstock.evaluation import compare as compare_models
     from penstock.store import Store
 
     result = dict(compare_models(a, b, data=data, store=Store.open(shell.store)))
     shell.say(
         f"{a} against {b}: {result['verdict']}",
-        f"{result['metric']} differs by {interval(result['difference'])}, 95 % interval, {result['items']} items",
+        f"{result['metric']} differs by {interval(result['difference'])}; {result['items']} items",
     )
     return result
 
@@ -82,16 +82,13 @@ def compare(
 @verb("check pathology")
 def check(shell: Shell, workload: WorkloadName) -> dict[str, Any]:
     """The conformance test: does a workload keep the contract? For your own, too."""
-    from tempfile import TemporaryDirectory
+    from penstock.api import check as check_workload
 
-    from penstock import catalog
-    from penstock.store import Store
-    from penstock.testing import check_workload
-
-    with TemporaryDirectory(prefix="penstock-check-") as folder:
-        checks = check_workload(catalog.find(workload), Store.open(folder))
+    checks = check_workload(workload)
     for each in checks:
-        shell.say(f"{'passed' if each.passed else 'FAILED'}  {each.name}{f': {each.why}' if each.why else ''}")
+        shell.say(
+            f"{'passed' if each.passed else 'FAILED'}  {each.name}{f': {each.why}' if each.why else ''}"
+        )
     failed = [each for each in checks if not each.passed]
     result = {
         "passed": [each.name for each in checks if each.passed],
@@ -108,7 +105,9 @@ def check(shell: Shell, workload: WorkloadName) -> dict[str, Any]:
 def bench(
     shell: Shell,
     what: Annotated[Literal["data", "train"], typer.Argument(metavar="data|train", help="What to measure.")],
-    workload: Annotated[str, typer.Argument(metavar="[WORKLOAD]", help="One of `penstock list`.")] = "pathology",
+    workload: Annotated[
+        str, typer.Argument(metavar="[WORKLOAD]", help="One of `penstock list`.")
+    ] = "pathology",
     words: Words = None,
     data: Annotated[str, typer.Option(metavar="SOURCE", help="`format:path`, or `synthetic`.")] = "synthetic",
     pairs: Annotated[int, typer.Option(min=1, help="How often both are measured, in turn.")] = 10,
@@ -118,7 +117,7 @@ def bench(
     from penstock.store import Store
 
     if workload not in catalog.installed() and "=" in workload:
-        raise PenstockError(f"name a workload before {workload!r}: `penstock bench {what} pathology {workload}`")
+        raise PenstockError(f"{workload!r} is no workload; write `penstock bench {what} WORKLOAD {workload}`")
     measure = {"data": benchmarks.data, "train": benchmarks.train}[what]
     return dict(
         measure(
@@ -130,5 +129,3 @@ def bench(
             say=shell.say,
         )
     )
-
-

@@ -44,7 +44,9 @@ def list_workloads(shell: Shell) -> dict[str, Any]:
 @verb("models pathology")
 def models(
     shell: Shell,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only the versions of this model.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Only the versions of this model.")
+    ] = None,
 ) -> dict[str, Any]:
     """Published versions with their aliases and metrics."""
     from penstock.registry import models as published
@@ -104,10 +106,10 @@ def promote(
 @verb("runs")
 def runs(shell: Shell) -> dict[str, Any]:
     """What ran, and how far it came."""
-    from penstock.experiment import runs as all_runs
+    from penstock.api import runs as all_runs
     from penstock.store import Store
 
-    rows = [dict(row) for row in all_runs(Store.open(shell.store))]
+    rows = all_runs(store=Store.open(shell.store))
     if rows:
         keys = [key for key in rows[0] if isinstance(rows[0][key], str | int | float | None)]
         shell.table(keys, [["-" if row.get(key) is None else row.get(key) for key in keys] for row in rows])

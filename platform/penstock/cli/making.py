@@ -9,16 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock import catalog
+from penstock.api import configure
 from penstock.cli.shell import Shell, interval, verb
-from penstock.errors import PenstockError, nearest
+from penstock.errors import PenstockError
 
 WorkloadName = Annotated[str, typer.Argument(metavar="WORKLOAD", help="One of `penstock list`.")]
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY.SUB=VALUE]…", help="Settings, such as optim.lr=3e-4; values are read as TOML."),
+    typer.Argument(metavar="[KEY.SUB=VALUE]…", help="Settings, such as optim.lr=3e-4; values as in TOML."),
 ]
-Bad = Annotated[int, typer.Option("--skip-bad", min=0, metavar="N", help="Leave out up to N bad items, and list them.")]
+Preset = Annotated[str | None, typer.Option(metavar="P", help="Settings to start from; default: default.")]
+File = Annotated[Path | None, typer.Option("--config", metavar="F.toml", help="Settings from a file.")]
+Bad = Annotated[int, typer.Option("--skip-bad", min=0, metavar="N", help="Leave out up to N bad items.")]
 
 
 @verb("new flowers")
@@ -28,7 +30,7 @@ def new(
     into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Where its folder goes.")] = Path(),
 ) -> dict[str, Any]:
     """Write a small workload that runs, to start from: a package of its own with an entry point."""
-    from penstock.templates import write_package
+    from penstock.templates import new as write_package
 
     path = write_package(name, into)
     shell.say(
@@ -46,12 +48,13 @@ def prepare(
     workload: WorkloadName,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="`format:path`, or `synthetic`.")],
     words: Words = None,
-    preset: Annotated[str | None, typer.Option("--preset", metavar="P", help="Settings to start from.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", metavar="F.toml", help="Settings from a file.")] = None,
+    preset: Preset = None,
+    config: File = None,
     skip_bad: Bad = 0,
 ) -> dict[str, Any]:
     """Raw files -> Arrow shards, every item checked. A second time does nothing."""
-    from penstock import prepare as prepare_dataset
+    from penstock.api import prepare as prepare_dataset
+    from penstock.store import Store
 
     with shell.progress() as show:
         dataset = prepare_dataset(
@@ -61,7 +64,7 @@ def prepare(
             config_file=config,
             overrides=words or (),
             skip_bad=skip_bad,
-            store=shell.store,
+            store=Store.open(shell.store),
             on_event=show,
         )
     counts = dict(dataset.counts)
@@ -80,33 +83,49 @@ def prepare(
     }
 
 
-@verb("train pathology --preset smoke", stopped="stopped; the same command goes on from the newest checkpoint")
+@verb(
+    "train pathology --preset smoke", stopped="stopped; the same command goes on from the newest checkpoint"
+)
 def train(
     shell: Shell,
     workload: WorkloadName,
     words: Words = None,
-    data: Annotated[str | None, typer.Option(metavar="SOURCE", help="`format:path`. [default: synthetic]")] = None,
-    preset: Annotated[str | None, typer.Option(metavar="P", help="Settings to start from.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", metavar="F.toml", help="Settings from a file.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="`format:path`; default: synthetic.")
+    ] = None,
+    preset: Preset = None,
+    config: File = None,
     workers: Annotated[
-        str | None, typer.Option(metavar="N or A:B", help="[default: one per GPU, else one per core up to 4]")
+        str | None,
+        typer.Option(metavar="N or A:B", help="Default: one per GPU, else one per core up to 4."),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each worker.")] = 1,
     cpus: Annotated[int | None, typer.Option(min=1, help="Logical CPUs of a local Ray.")] = None,
-    gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="[default: 1 where there are GPUs]")] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="Default: 1 where there are GPUs, else 0.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and every random draw.")] = 0,
-    name: Annotated[str | None, typer.Option(metavar="RUN", help="[default: workload and a hash of it all]")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Default: the workload and a hash of what is asked.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run of that name.")] = False,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Name to publish under. [the workload's]")] = None,
-    start_from: Annotated[str | None, typer.Option(metavar="MODEL@VERSION", help="Start from its weights.")] = None,
-    promote: Annotated[bool, typer.Option("--promote", help="Make it live, unless it is worse than what is.")] = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name to publish under; default: the workload's.")
+    ] = None,
+    start_from: Annotated[
+        str | None, typer.Option(metavar="MODEL@VERSION", help="Start from its weights.")
+    ] = None,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Make it live, unless it is worse than what is live.")
+    ] = False,
     skip_bad: Bad = 0,
 ) -> dict[str, Any]:
     """Prepare if needed, train, evaluate on the test split, publish a version.
 
     The same command again goes on where an earlier one was stopped, and a finished run trains nothing.
     """
-    checked(workload, preset, config, words or ())
+    configure(workload, preset, config, words or ())  # errors come before anything heavy is imported
+    number = how_many(workers)
     from penstock.experiment import train as train_workload
     from penstock.store import Store
 
@@ -119,7 +138,7 @@ def train(
             preset=preset,
             config_file=config,
             overrides=words or (),
-            workers=how_many(workers),
+            workers=number,
             threads=threads,
             cpus=cpus,
             gpus_per_worker=gpus_per_worker,
@@ -138,24 +157,15 @@ def train(
     return made | {"command": shlex.join(["penstock", *sys.argv[1:]])}
 
 
-def checked(workload: str, preset: str | None, config: Path | None, words: tuple[str, ...] | list[str]) -> Any:
-    """The config these words make; errors in it come before anything heavy is imported."""
-    from penstock.config import build
-
-    found = catalog.find(workload)
-    if preset is not None and preset not in found.presets:
-        raise PenstockError(f"{workload} has no preset {preset!r}{nearest(preset, found.presets)}")
-    return build(found.config, found.presets[preset or "default"], config, words)
-
-
 def how_many(text: str | None) -> int | tuple[int, int] | None:
     """`--workers`: "4" -> 4, "2:8" -> (2, 8)."""
     if text is None:
         return None
     low, colon, high = text.partition(":")
-    if not low.isdecimal() or (colon and not high.isdecimal()) or int(low) < 1 or (colon and int(high) < int(low)):
+    numbers = [int(part) for part in (low, *([high] if colon else [])) if part.isdecimal()]
+    if len(numbers) != (2 if colon else 1) or numbers[0] < 1 or numbers[-1] < numbers[0]:
         raise PenstockError(f"--workers {text!r}: write a number such as 2, or a range such as 2:8")
-    return (int(low), int(high)) if colon else int(low)
+    return (numbers[0], numbers[1]) if colon else numbers[0]
 
 
 def summary(result: dict[str, Any]) -> list[str]:
@@ -165,7 +175,7 @@ def summary(result: dict[str, Any]) -> list[str]:
     figures = [f"  {name:<14} {interval(figure)}" for name, figure in (result.get("metrics") or {}).items()]
     live = "live" in alias
     return [
-        f"run {result.get('run')} published {model}@{version} ({alias}). On the test split, with 95 % intervals:",
+        f"run {result.get('run')} published {model}@{version} ({alias}); on the test split, 95 % intervals:",
         *figures,
         f"Next: penstock report {result.get('run')}",
         *([] if live else [f"      penstock promote {model} {version} live"]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, TextIO
 
 MILESTONES = {"start", "resume", "validation", "restart", "done", "published", "note", "warning"}
@@ -30,7 +29,7 @@ class Progress:
             self._status.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._status is not None:
             self._status.stop()
 
@@ -72,7 +71,8 @@ def describe(event: Mapping[str, Any]) -> str:
     if kind == "resume":
         return f"going on from step {event.get('from_step', event.get('step', '?'))}"
     if kind in ("start", "restart", "done", "published"):
-        facts = ", ".join(f"{key} {value}" for key, value in event.items() if key != "event" and _short(value))
+        told = {key: value for key, value in event.items() if key != "event" and _short(value)}
+        facts = ", ".join(f"{key} {value}" for key, value in told.items())
         return f"{kind}: {facts}" if facts else str(kind)
     return ""
 
@@ -83,7 +83,9 @@ def _step_parts(event: Mapping[str, Any]) -> list[str]:
         f"epoch {event['epoch']}{f'/{epochs}' if epochs else ''}" if "epoch" in event else "",
         f"step {event.get('step', '?')}{f'/{steps}' if steps else ''}",
         f"loss {event['loss']:.4f}" if isinstance(event.get("loss"), float) else "",
-        f"{event['goal']} {event['best']:.4f}" if isinstance(event.get("best"), float) and "goal" in event else "",
+        f"{event['goal']} {event['best']:.4f}"
+        if isinstance(event.get("best"), float) and "goal" in event
+        else "",
         f"{event['items_per_s']:,.0f} items/s" if isinstance(event.get("items_per_s"), int | float) else "",
         f"{_clock(eta)} left" if isinstance(eta, int | float) else "",
     ]

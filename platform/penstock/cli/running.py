@@ -15,7 +15,7 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")
 def serve(
     shell: Shell,
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL@ALIAS]…", help="[default: every live model]")
+        list[str] | None, typer.Argument(metavar="[MODEL@ALIAS]…", help="Default: every live model.")
     ] = None,
     port: Port = 8000,
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
@@ -32,7 +32,9 @@ def serve(
         shell.say(f"serving at {url}; Ctrl-C stops it", f"  curl {url}/v1/models", f"  open {url}/docs")
         shell.answer(ready)
 
-    serve_models(models or [], store=Store.open(shell.store), host=host, port=port, on_ready=on_ready, block=True)
+    serve_models(
+        models or [], store=Store.open(shell.store), host=host, port=port, on_ready=on_ready, block=True
+    )
     return ready
 
 
@@ -40,9 +42,11 @@ def serve(
 def demo(
     shell: Shell,
     workloads: Annotated[
-        list[str] | None, typer.Argument(metavar="[WORKLOAD]…", help="[default: every installed one]")
+        list[str] | None, typer.Argument(metavar="[WORKLOAD]…", help="Default: every installed one.")
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Send one request to each model, print the answers, stop.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Send one request to each model, print the answers, stop.")
+    ] = False,
     port: Port = 0,
 ) -> dict[str, Any]:
     """In a store of its own: train every workload on its synthetic source, serve them all."""
@@ -50,7 +54,13 @@ def demo(
 
     with shell.progress() as show:
         return run_demo(
-            workloads or None, once=once, port=port, store=shell.store, say=shell.say, answer=shell.answer, on_event=show
+            workloads or None,
+            once=once,
+            port=port,
+            store=shell.store,
+            say=shell.say,
+            answer=shell.answer,
+            on_event=show,
         )
 
 
@@ -64,6 +74,11 @@ def doctor(shell: Shell) -> dict[str, Any]:
         shell.say(f"{'ok     ' if each.ok else 'PROBLEM'}  {each.what}: {each.found}")
         if not each.ok:
             shell.say(f"         {each.remedy}")
-    problems = [{"what": each.what, "found": each.found, "do": each.remedy} for each in findings if not each.ok]
+    problems = [
+        {"what": each.what, "found": each.found, "do": each.remedy} for each in findings if not each.ok
+    ]
     shell.say(f"{len(problems)} problems" if problems else "no problems")
-    return {"problems": problems, "findings": [{"what": e.what, "ok": e.ok, "found": e.found} for e in findings]}
+    return {
+        "problems": problems,
+        "findings": [{"what": e.what, "ok": e.ok, "found": e.found} for e in findings],
+    }

@@ -26,7 +26,9 @@ from penstock.workload import resolve
 JsonOption = Annotated[bool, typer.Option("--json", help="The last line of stdout is one JSON object.")]
 StoreOption = Annotated[
     str | None,
-    typer.Option("--store", metavar="DIR", help="Where everything is kept. [PENSTOCK_STORE, else ~/.penstock]"),
+    typer.Option(
+        "--store", metavar="DIR", help="Where everything is kept; default: PENSTOCK_STORE, else ~/.penstock."
+    ),
 ]
 
 
@@ -57,7 +59,7 @@ class Shell:
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[dict[str, Any]], None]]:
-        """Takes events while the block runs: one calm line on a terminal, plain lines elsewhere, JSON with --json."""
+        """Takes events while the block runs: shown on one calm line, or as plain lines, or as JSON."""
         if self.json:
             yield lambda event: print(json.dumps(plain(event)), file=self.out, flush=True)
         else:
@@ -109,7 +111,9 @@ def verb(
             inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption),
             inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=StoreOption),
         ]
-        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        context = inspect.Parameter(
+            "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+        )
         parameters = [context, *(each.replace(annotation=hints[each.name]) for each in given), *shared]
 
         @functools.wraps(run)
@@ -195,4 +199,6 @@ def interval(figure: Mapping[str, Any]) -> str:
     value, low, high = (figure.get(key) for key in ("value", "low", "high"))
     if value is None or value != value:
         return "undefined"
-    return f"{value:.3f} ({low:.3f} to {high:.3f})" if low is not None and high is not None else f"{value:.3f}"
+    return (
+        f"{value:.3f} ({low:.3f} to {high:.3f})" if low is not None and high is not None else f"{value:.3f}"
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,12 @@ def _carry_out(plan: Mapping[str, Any]) -> dict[str, Any]:
     bad: list[dict[str, str]] = []
     labels: Counter[str] = Counter()
     examples: dict[str, str] = {}
-    for item, row in _checked(plan):
+    for item, raw, row in _checked(plan):
         if isinstance(row, Fault):
             bad.append({"item": item.name, "why": " ".join(row.why.split())})
             continue
-        if "label" in row:
-            label = str(int(row["label"]))
+        if "label" in raw:
+            label = str(int(raw["label"]))
             labels[label] += 1
             examples.setdefault(label, item.name)
         rows.append(row)
@@ -51,30 +51,32 @@ def _carry_out(plan: Mapping[str, Any]) -> dict[str, Any]:
     return {**written, "labels": dict(labels), "examples": examples, "bad": bad}
 
 
-def _checked(plan: Mapping[str, Any]) -> Iterator[tuple[Item, Row | Fault]]:
-    """Each item with the row to store, or why it cannot be used."""
+def _checked(plan: Mapping[str, Any]) -> Iterator[tuple[Item, Row, Row | Fault]]:
+    """Each item, its raw row, and the row to store or why there is none."""
     module, *names = plan["config_class"]
-    config = from_dict(reduce(getattr, names, importlib.import_module(module)), plan["config"])
+    kind: Any = importlib.import_module(module)
+    for name in names:
+        kind = getattr(kind, name)
+    config = from_dict(kind, plan["config"])
     schema = _schema(plan)
     decode = resolve(plan["decode"])
-    items = [Item(**item) for item in plan["items"]]
-    for item, raw in _read(plan["source"], items, config, schema):
+    for item, raw in _read(plan["source"], [Item(**item) for item in plan["items"]], config, schema):
         if isinstance(raw, Fault):
-            yield item, raw
+            yield item, {}, raw
             continue
         if "label" in raw and schema.labels and not 0 <= int(raw["label"]) < len(schema.labels):
-            yield item, Fault(f"label {raw['label']} is not one of {len(schema.labels)} classes")
+            yield item, raw, Fault(f"label {raw['label']} is not one of {len(schema.labels)} classes")
             continue
         try:
             # also where the raw row is what is stored: nothing that cannot be decoded gets in
             decoded = decode(raw, config, schema)
         except ValueError as error:
-            yield item, Fault(str(error))
+            yield item, raw, Fault(str(error))
             continue
         if plan["split"] == "train":
-            yield item, {**decoded, "item": item.name}
+            yield item, raw, {**decoded, "item": item.name}
         else:
-            yield item, {**raw, "item": item.name, "unit": item.unit or item.name}
+            yield item, raw, {**raw, "item": item.name, "unit": item.unit or item.name}
 
 
 def _read(

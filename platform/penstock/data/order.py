@@ -20,7 +20,8 @@ def key(*parts: str | int) -> NDArray[np.uint64]:
     """128 bits that stand for `parts`, uint64 [2]; the same on any machine."""
     # a numpy integer's repr differs from a plain one's
     plain = tuple(part if isinstance(part, str) else int(part) for part in parts)
-    return np.frombuffer(hashlib.blake2b(repr(plain).encode(), digest_size=16).digest(), np.uint64)
+    digest = hashlib.blake2b(repr(plain).encode(), digest_size=16).digest()
+    return np.frombuffer(digest, "<u8").astype(np.uint64)
 
 
 @lru_cache(maxsize=2)

@@ -186,7 +186,8 @@ def _open(path: Path) -> Any:
             raise pa.ArrowInvalid(f"{file.num_record_batches} record batches")
         return file.get_batch(0)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"shard {path} is missing or damaged ({error:.80}); prepare the data again") from None
+        why = str(error).splitlines()[0][:80]
+        raise DataError(f"shard {path} is missing or damaged ({why}); prepare the data again") from None
 
 
 def _read(column: Any, notes: Mapping[bytes, bytes]) -> Read:

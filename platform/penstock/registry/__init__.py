@@ -3,12 +3,13 @@ why not. Nothing is pickled, and nothing is used before its hash was checked."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from penstock import catalog, config
 from penstock.errors import ConfigError, ModelError, nearest
-from penstock.registry.card import ASSETS, RECORDS, WEIGHTS, Version, read_card, verified_files
+from penstock.registry.card import ASSETS, RECORDS, UNREADABLE, WEIGHTS, Version, read_card, verified_files
 from penstock.registry.fingerprint import weights_sha256
 from penstock.registry.pointers import CANDIDATE, LIVE, numbers, pointers, settle
 from penstock.registry.publishing import publish
@@ -43,14 +44,12 @@ def models(store: Store, name: str | None = None) -> list[Version]:
         except ModelError as error:
             pointed, spoilt = {}, str(error)
         for number in numbers(folder):
-            mine = tuple(alias for alias, version in pointed.items() if version == number)
-            path = folder / str(number)
+            path, fault, card = folder / str(number), spoilt, UNREADABLE
             try:
-                found.append(
-                    Version(folder.name, number, path, read_card(path, folder.name, number), mine, spoilt)
-                )
+                card = read_card(path, folder.name, number)
             except ModelError as error:
-                found.append(Version(folder.name, number, path, {}, mine, str(error)))
+                fault = str(error)
+            found.append(Version(folder.name, number, path, card, names_of(number, pointed), fault))
     return found
 
 
@@ -71,7 +70,7 @@ def find(store: Store, reference: str) -> Version:
         number = int(which)
         if number not in versions:
             raise ModelError(f"no version {number} of model {name}; {offer(folder)}")
-        pointed = {}
+        pointed = safely(folder)
     else:
         pointed = pointers(folder, versions)
         alias = which if at else LIVE
@@ -81,9 +80,8 @@ def find(store: Store, reference: str) -> Version:
                 f"say {name}@{versions[-1]}, or penstock promote {name} {versions[-1]} {alias or LIVE}"
             )
         number = pointed[alias]
-    mine = tuple(alias for alias, version in (pointed or safely(folder)).items() if version == number)
     path = folder / str(number)
-    return Version(name, number, path, read_card(path, name, number), mine)
+    return Version(name, number, path, read_card(path, name, number), names_of(number, pointed))
 
 
 def load(store: Store, version: str | Version) -> Model[Any]:
@@ -120,7 +118,7 @@ def promote(store: Store, name: str, version: int, alias: str = LIVE) -> Version
         raise ModelError(f"{alias!r} cannot be an alias; use a word such as live or candidate")
     found = find(store, f"{name}@{version}")
     verify(found)
-    settle(store, found.path.parent, {alias: version})
+    settle(found.path.parent, {alias: version})
     return find(store, f"{name}@{version}")
 
 
@@ -160,6 +158,10 @@ def folder_of(store: Store, name: str) -> Path:
     raise ModelError(f"no model {name[:64]!r}{way_out}")
 
 
+def names_of(number: int, pointed: Mapping[str, int]) -> tuple[str, ...]:
+    return tuple(alias for alias, version in pointed.items() if version == number)
+
+
 def safely(folder: Path) -> dict[str, int]:
     try:
         return pointers(folder, numbers(folder))
@@ -172,6 +174,6 @@ def offer(folder: Path) -> str:
     pointed = safely(folder)
     described = []
     for number in numbers(folder):
-        names = [alias for alias, version in pointed.items() if version == number]
+        names = names_of(number, pointed)
         described.append(f"{number} ({', '.join(names)})" if names else str(number))
     return f"versions: {', '.join(described)}"

@@ -9,7 +9,7 @@ import hashlib
 import json
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,26 @@ RECORDS = "records.arrow"
 ASSETS = "assets"
 
 
+UNREADABLE: Mapping[str, Any] = {
+    "workload": "?",
+    "goal": {"metric": "?", "mode": "max"},
+    "metrics": {},
+    "data": {},
+    "run": None,
+    "weights_sha256": None,
+}
+"""What stands for the card of a damaged version in a listing."""
+
+
 @dataclass(frozen=True)
 class Version:
-    """One version of a model. `card`: what card.json holds (empty when `fault` says why it cannot be
+    """One version of a model. `card`: what card.json holds (UNREADABLE when `fault` says why it cannot be
     used); `aliases`: the names that point at it now."""
 
     name: str
     version: int
     path: Path
-    card: Mapping[str, Any] = field(default_factory=dict)
+    card: Mapping[str, Any]
     aliases: tuple[str, ...] = ()
     fault: str = ""
 
@@ -59,7 +70,7 @@ def read_card(path: Path, name: str, version: int) -> dict[str, Any]:
         if path.is_symlink():
             raise ModelError(f"{where} is damaged: its folder is a symbolic link{WAY_OUT}")
         raw = plain_bytes(path / CARD, where)
-        card = json.loads(raw)
+        card: dict[str, Any] = json.loads(raw)
         sealed = isinstance(card, dict) and card.get("sha256") == own_hash(card)
     except FileNotFoundError:
         raise ModelError(f"{where} is damaged: {CARD} is missing{WAY_OUT}") from None
@@ -71,7 +82,7 @@ def read_card(path: Path, name: str, version: int) -> dict[str, Any]:
         raise ModelError(f"{where} is damaged: {CARD} was changed after it was published{WAY_OUT}")
     if card.get("format") != FORMAT:
         raise ModelError(
-            f"{where} has card format {card.get('format')!r}; this Penstock reads {FORMAT}; upgrade it"
+            f"{where} has card format {card.get('format')!r}; upgrade Penstock, which reads {FORMAT}"
         )
     if (card["name"], card["version"]) != (name, version):
         raise ModelError(f"{where} is damaged: its card belongs to {card['name']}@{card['version']}{WAY_OUT}")
@@ -108,11 +119,9 @@ def verified_files(version: Version) -> dict[str, bytes]:
 
 
 def read_listed(path: Path, where: str, relative: str, entry: Mapping[str, Any]) -> bytes:
-    size = path.lstat().st_size
-    if size != entry["bytes"]:
-        raise ModelError(
-            f"{where} is damaged: {relative} has {size:,} bytes, not {entry['bytes']:,}{WAY_OUT}"
-        )
+    size, promised = path.lstat().st_size, entry["bytes"]
+    if size != promised:
+        raise ModelError(f"{where} is damaged: {relative} has {size:,} bytes, not {promised:,}{WAY_OUT}")
     try:
         raw = plain_bytes(path, where)
     except OSError as error:

@@ -31,7 +31,7 @@ def code(workload: str, reference: str) -> dict[str, str]:
     """The versions of Penstock and of the workload's package, and a hash over the workload's Python
     files by name and content."""
     point = installed().get(workload)
-    package = point.dist.version if point is not None and point.dist is not None else "unknown"
+    package = "unknown" if point is None or point.dist is None else point.dist.version
     return {
         "penstock": package_version("penstock"),
         "workload": package,
@@ -67,11 +67,13 @@ def source_hash(reference: str) -> str:
 
 def data(dataset_card: Mapping[str, Any]) -> dict[str, Any]:
     """What a model's card keeps of dataset.json: which data, from where, under what licence."""
-    source = str(dataset_card.get("source", "unknown"))
+    source = dataset_card["source"]
     return {
         "id": dataset_card["id"],
-        "source": source,
-        "licence": dataset_card.get("licence", "unknown"),
-        "counts": dataset_card.get("counts", {}),
-        "synthetic": source.partition(":")[0] == "synthetic",
+        "source": f"{source['format']}:{source['name']}" if source["name"] else source["format"],
+        "licence": dataset_card["licence"],
+        "counts": dict(dataset_card["counts"]),
+        "skipped": len(dataset_card.get("skipped", ())),
+        "seed": dataset_card.get("seed", 0),
+        "synthetic": source["format"] == "synthetic",
     }

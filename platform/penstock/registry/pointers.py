@@ -14,7 +14,7 @@ from pathlib import Path
 
 from penstock.errors import ModelError
 from penstock.registry.card import FORMAT, read_card
-from penstock.store import Store
+from penstock.store import lock, write_atomic
 
 ALIASES = "aliases.json"
 LOCK = ".lock"
@@ -50,22 +50,21 @@ def read(folder: Path) -> tuple[dict[str, int], int]:
     path = folder / ALIASES
     try:
         stored = json.loads(path.read_bytes())
-        return {str(alias): int(version) for alias, version in stored["aliases"].items()}, int(
-            stored["settled"]
-        )
+        aliases = {str(alias): int(version) for alias, version in stored["aliases"].items()}
+        return aliases, int(stored["settled"])
     except FileNotFoundError:
         return {}, 0
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
-            f"the aliases of model {folder.name} are damaged: {ALIASES} is not readable; delete it and promote again"
+            f"the aliases of model {folder.name} are damaged; delete its {ALIASES} and promote again"
         ) from None
 
 
-def settle(store: Store, folder: Path, moved: dict[str, int] | None = None) -> dict[str, int]:
+def settle(folder: Path, moved: dict[str, int] | None = None) -> dict[str, int]:
     """Write the pointers down, with `moved` on top; one writer at a time, readers see old or new."""
-    with store.lock(folder / LOCK):
+    with lock(folder / LOCK):
         versions = numbers(folder)
         aliases = {**pointers(folder, versions), **(moved or {})}
         stored = {"format": FORMAT, "aliases": aliases, "settled": max(versions, default=0)}
-        store.write_atomic(folder / ALIASES, json.dumps(stored, indent=1).encode() + b"\n")
+        write_atomic(folder / ALIASES, json.dumps(stored, indent=1).encode() + b"\n")
     return dict(sorted(aliases.items()))

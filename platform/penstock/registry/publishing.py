@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock import catalog, config
+from penstock import catalog
+from penstock.config import to_dict
 from penstock.errors import ModelError
 from penstock.registry import fingerprint
 from penstock.registry.card import ASSETS, CARD, FORMAT, RECORDS, WEIGHTS, Version, read_card, seal
 from penstock.registry.pointers import CANDIDATE, LIVE, numbers, settle
-from penstock.store import Store
+from penstock.store import Store, publish_folder, sweep
 from penstock.workload import NAME, Schema, Workload
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def publish(
     store: Store,
     name: str,
     workload: Workload[Any],
-    settings: Any,
+    config: Any,
     schema: Schema,
     weights: Mapping[str, torch.Tensor],
     *,
@@ -52,13 +53,11 @@ def publish(
     one number exactly one wins, and one that asked for no number takes the next.
     """
     if not NAME.fullmatch(name):
-        raise ModelError(
-            f"{name!r} cannot name a model; use a-z, 0-9, '.', '_' and '-', at most 64 characters"
-        )
+        raise ModelError(f"{name!r} cannot name a model; use a-z, 0-9, '.', '_', '-'; at most 64 characters")
     reference = catalog.reference(workload.name)
     folder = store.models / name
     folder.mkdir(parents=True, exist_ok=True)
-    store.sweep(folder)
+    sweep(folder)
     contents = payload(schema, weights, records)
     card: dict[str, Any] = {
         "format": FORMAT,
@@ -67,7 +66,7 @@ def publish(
         "reference": reference,
         "trainer": trainer,
         "schema": {"labels": list(schema.labels), "fields": dict(schema.fields)},
-        "config": config.to_dict(settings),
+        "config": to_dict(config),
         "goal": {"metric": workload.goal.metric, "mode": workload.goal.mode},
         "metrics": {key: plain(value) for key, value in metrics.items()},
         "items": records.num_rows,
@@ -77,22 +76,19 @@ def publish(
         "seed": seed,
         "tags": dict(tags or {}),
         "weights_sha256": fingerprint.weights_sha256(weights),
-        "created": datetime.datetime.now(datetime.UTC)
-        .date()
-        .isoformat(),  # for people; nothing depends on it
+        "created": datetime.datetime.now(datetime.UTC).date().isoformat(),  # for people
         "files": {
             relative: {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
             for relative, raw in sorted(contents.items())
         },
     }
-    number = commit(store, folder, card, contents, live_first, version)
-    aliases = settle(store, folder)
+    number = commit(folder, card, contents, live_first, version)
+    aliases = settle(folder)
     mine = tuple(alias for alias, pointed in aliases.items() if pointed == number)
     return Version(name, number, folder / str(number), read_card(folder / str(number), name, number), mine)
 
 
 def commit(
-    store: Store,
     folder: Path,
     card: Mapping[str, Any],
     contents: Mapping[str, bytes],
@@ -106,7 +102,7 @@ def commit(
         number = version if version is not None else max(versions, default=0) + 1
         first = LIVE if live_first and not versions else CANDIDATE
         try:
-            with store.publish_folder(folder, str(number)) as aside:
+            with publish_folder(folder, str(number)) as aside:
                 for relative, raw in contents.items():
                     (aside / relative).parent.mkdir(exist_ok=True)
                     (aside / relative).write_bytes(raw)
@@ -115,7 +111,7 @@ def commit(
         except FileExistsError:
             if version is not None:
                 raise ModelError(
-                    f"model {folder.name}@{version} exists already; publish without a number to get the next one"
+                    f"model {folder.name}@{version} exists already; leave the number to get the next"
                 ) from None
 
 
@@ -136,10 +132,7 @@ def check_same_kind(folder: Path, versions: list[int], card: Mapping[str, Any]) 
                 f"model {folder.name} has the labels {some(old['schema']['labels'])}, "
                 f"not {some(card['schema']['labels'])}{way_out}"
             )
-        if (
-            old["trainer"] != card["trainer"]
-            or old["schema"]["fields"].keys() != card["schema"]["fields"].keys()
-        ):
+        if old["schema"]["fields"].keys() != card["schema"]["fields"].keys():
             raise ModelError(f"model {folder.name} has another task schema than this one{way_out}")
         return
 

@@ -18,6 +18,7 @@ from penstock.errors import ConfigError, ModelError
 from penstock.nn import Place, name_layers, stand_at
 from penstock.training import gradients, optimiser
 from penstock.training.optimiser import Average
+from penstock.training.weights import to_publish
 from penstock.training.world import World, shard_like, whole
 from penstock.workload import Objective, Task
 
@@ -120,10 +121,15 @@ class Stepper:
         """Give every worker the leading one's buffers, the ones a checkpoint and a published model hold."""
         self.world.share(self.module.buffers())
 
+    def weights(self) -> dict[str, Tensor]:
+        """The weights to validate and publish, whole, averaged where EMA is on; every worker has to ask. Live
+        tensors: copy them."""
+        return to_publish({"module": self._module(), "ema": self._averaged()})
+
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs beside its step, whole; every worker has to ask. Live tensors: copy them."""
         return {
-            "module": {name: whole(tensor) for name, tensor in self.module.state_dict().items()},
+            "module": self._module(),
             "ema": self._averaged(),
             "optim": {
                 name: {
@@ -135,6 +141,9 @@ class Stepper:
             },
             "scaler": {name: scaler.state_dict() for name, scaler in self.scalers.items()},
         }
+
+    def _module(self) -> dict[str, Tensor]:
+        return {name: whole(tensor) for name, tensor in self.module.state_dict().items()}
 
     def _averaged(self) -> dict[str, Tensor]:
         if self.average is None:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from penstock.errors import ModelError
+from penstock.store import Store
+from penstock.training.run import Run
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
@@ -45,3 +47,11 @@ def start_from(module: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
             f"nothing in the weights to start from fits this model (it has {fresh[0]!r}…); same workload and model.kind?"
         )
     return fresh
+
+
+def weights_of(run: Run, model: str) -> Mapping[str, Tensor]:
+    """The weights of a published version ("name@version") in the store that `run` belongs to."""
+    from penstock import registry
+
+    weights: Mapping[str, Tensor] = registry.load(Store.open(run.path.parent.parent), model).weights
+    return weights

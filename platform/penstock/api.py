@@ -1,0 +1,93 @@
+"""The verbs whose machinery wants more than a caller should have to bring: names become workloads, words a
+config, and without a store it is the default one. The other verbs are exported as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock import catalog
+from penstock.config import build
+from penstock.errors import PenstockError, nearest
+from penstock.store import Store
+
+if TYPE_CHECKING:
+    from penstock.data.dataset import Dataset
+    from penstock.registry import Version
+    from penstock.testing import Check
+
+
+def workloads() -> list[str]:
+    """The names of the installed workloads."""
+    return list(catalog.installed())
+
+
+def configure(
+    workload: str, preset: str | None = None, config_file: Path | None = None, overrides: Sequence[str] = ()
+) -> Any:
+    """The workload's config: `preset` (default: "default"), then the file, then `key.sub=value` words.
+    ConfigError names the setting; PenstockError the preset or workload that does not exist."""
+    found = catalog.find(workload)
+    if preset is not None and preset not in found.presets:
+        raise PenstockError(f"{workload} has no preset {preset!r}{nearest(preset, found.presets)}")
+    return build(found.config, found.presets[preset or "default"], config_file, overrides)
+
+
+def prepare(
+    workload: str,
+    source: str,
+    *,
+    preset: str | None = None,
+    config_file: Path | None = None,
+    overrides: Sequence[str] = (),
+    skip_bad: int = 0,
+    seed: int = 0,
+    store: Store | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> Dataset:
+    """The data set `source` makes, on Ray Data; nothing is done when it was prepared before."""
+    config = configure(workload, preset, config_file, overrides)
+    from penstock.cluster import ensure_ray
+    from penstock.data.prepare import prepare as prepare_dataset
+    from penstock.data.source import parse
+
+    found = catalog.find(workload)
+    parse(source, found.sources)  # before Ray is started for nothing
+    if source != "synthetic":
+        ensure_ray()
+    return prepare_dataset(
+        found, source, config.data, store or Store.open(), skip_bad=skip_bad, seed=seed, on_event=on_event
+    )
+
+
+def models(name: str | None = None, *, store: Store | None = None) -> list[Version]:
+    """The published versions of all models, or of one."""
+    from penstock import registry
+
+    return registry.models(store or Store.open(), name)
+
+
+def promote(name: str, version: int, alias: str = "live", *, store: Store | None = None) -> Version:
+    """Point `alias` at a version, atomically; the version as it then is."""
+    from penstock import registry
+
+    return registry.promote(store or Store.open(), name, version, alias)
+
+
+def runs(*, store: Store | None = None) -> list[dict[str, Any]]:
+    """Every run of the store, and how far it came."""
+    from penstock import experiment
+
+    return [dict(row) for row in experiment.runs(store or Store.open())]
+
+
+def check(workload: str) -> list[Check]:
+    """The conformance test of an installed workload, in a store that is thrown away."""
+    from tempfile import TemporaryDirectory
+
+    from penstock.testing import check_workload
+
+    with TemporaryDirectory(prefix="penstock-check-") as folder:
+        return check_workload(catalog.find(workload), Store.open(folder))

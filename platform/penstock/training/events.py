@@ -1,0 +1,50 @@
+"""What a run says while it works, through a file: rank 0 writes it, the driver follows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+class EventLog:
+    """events.jsonl: append-only, for progress only. Nothing is read from it that a result depends on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        with self.path.open("ab") as file:
+            file.write(json.dumps(event).encode() + b"\n")
+
+    def last(self) -> dict[str, Any] | None:
+        """The newest event, or None."""
+        told, _ = self.since(0)
+        return told[-1] if told else None
+
+    def since(self, offset: int) -> tuple[list[dict[str, Any]], int]:
+        """The whole lines from byte `offset` on, and where the next call goes on."""
+        if not self.path.exists():
+            return [], offset
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        return list(_parse(whole)), offset + len(whole)
+
+    def end(self) -> int:
+        """Where events yet to come will begin."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+
+def _parse(text: bytes) -> Iterator[dict[str, Any]]:
+    for line in text.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # a writer was killed in the middle of a line, the next one wrote on
+        if isinstance(event, dict):
+            yield event

@@ -1,0 +1,247 @@
+"""Ray Train around the loop: worker groups that are started again after a kill, and nothing else.
+
+Checkpoints, order and metrics are the run folder's (EXACT resume does not depend on Ray). Ray restarts the
+group when a worker dies; what Ray has no setting for, the death of its controller, is handled here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback, WorkerGroupError
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from penstock import errors
+from penstock.errors import PenstockError, RunError, RunFailed
+from penstock.training import checkpoint
+from penstock.training.events import EventLog, OnEvent
+from penstock.training.run import Run
+from penstock.training.work import work
+from penstock.training.world import World
+
+FUTILE = 10
+"""Restarts in a row without a new checkpoint after which a run gives up."""
+
+
+def fit(run: Run, *, workers: int | None = None, gpus_per_worker: float = 0.0, on_event: OnEvent) -> None:
+    """Train `run` on Ray workers until its outcome is committed. Ray is running already.
+
+    Killed workers and controllers cost a restart from the newest checkpoint. RunError when the cluster has
+    too few CPUs, RunFailed (or the PenstockError that a worker raised) when training itself fails.
+    """
+    workers = workers or run.spec.workers
+    demand_cpus(workers, run.spec.threads, int(ray.cluster_resources().get("CPU", 0)))
+    progress = _Progress(run)
+    while run.outcome() is None:
+        attempt = _Attempt(run, workers, gpus_per_worker)
+        attempt.follow(on_event)
+        error = attempt.error
+        if error is None:
+            assert run.outcome() is not None, "workers ended without an outcome"
+        elif not isinstance(error, ActorDiedError | ActorUnavailableError):
+            raise _explained(error, run)
+        elif progress.futile():
+            raise RunFailed(
+                f"run {run.name!r}: Ray's controller died {FUTILE} times without a new checkpoint"
+            )
+        else:
+            # no failure setting of Ray Train covers its controller: go on with a new one
+            on_event({"event": "restart", "why": "the controller died"})
+            attempt.remove_leaked_groups()
+
+
+def demand_cpus(workers: int, threads: int, cpus: int) -> None:
+    """RunError when `workers` of `threads` each do not fit on `cpus` logical CPUs."""
+    if workers * threads > cpus:
+        each = f" of {threads} threads" if threads > 1 else ""
+        raise RunError(
+            f"{workers} workers{each} need {workers * threads} CPUs, there are {cpus}; "
+            f"lower --workers, or declare more with --cpus {workers * threads}"
+        )
+
+
+# ---------------------------------------------------------------- on the driver
+
+
+class _Attempt:
+    """One Ray Train run: lives until its workers are done or its controller is dead."""
+
+    def __init__(self, run: Run, workers: int, gpus_per_worker: float) -> None:
+        self.run = run
+        self.error: BaseException | None = None
+        self._groups_before = set(_placement_groups())
+        # Ray Train demands a folder that all nodes share; nothing in it is ever read back
+        self._scratch = run.path / ".ray"
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # a worker stays in the driver's folder
+        most = run.spec.max_workers
+        resources = {"CPU": float(run.spec.threads)}
+        if gpus_per_worker:
+            resources["GPU"] = gpus_per_worker
+        self._trainer = TorchTrainer(
+            _train,
+            train_loop_config={"run": str(run.path), "path": list(sys.path)},
+            scaling_config=ScalingConfig(
+                num_workers=(workers, most) if most > workers else workers,
+                use_gpu=gpus_per_worker > 0,
+                resources_per_worker=resources,
+            ),
+            torch_config=TorchConfig(backend="nccl" if gpus_per_worker else "gloo"),
+            run_config=RunConfig(
+                name=f"{run.name}-{uuid.uuid4().hex[:8]}",  # a used name would make Ray resume by itself
+                storage_path=str(self._scratch),
+                failure_config=FailureConfig(max_failures=-1),
+                callbacks=[_Judge(run.path)],
+            ),
+        )
+
+    def follow(self, on_event: OnEvent) -> None:
+        """Run to the end, passing on what rank 0 says; `error` is then what `fit()` raised, if it did."""
+        events = EventLog(self.run.path / "events.jsonl")
+        offset = events.end()
+        # Ray's fit() replaces the SIGINT handler in a main thread, and then exits with 0 on Ctrl-C
+        thread = threading.Thread(target=self._fit, name="ray-train", daemon=True)
+        thread.start()
+        running = True
+        while running:
+            thread.join(0.2)
+            running = thread.is_alive()
+            told, offset = events.since(offset)
+            for event in told:
+                on_event(event)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _fit(self) -> None:
+        try:
+            self._trainer.fit()
+        except BaseException as error:  # handed to the main thread
+            self.error = error
+
+    def remove_leaked_groups(self) -> None:
+        """A killed controller leaves its placement group behind; its CPUs would never be free again."""
+        from ray._raylet import PlacementGroupID  # type: ignore[attr-defined]
+        from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+        job = ray.get_runtime_context().get_job_id()
+        for group in _placement_groups():
+            if group.endswith(job) and group not in self._groups_before:
+                remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+
+
+def _placement_groups() -> list[str]:
+    from ray.util.placement_group import placement_group_table
+
+    return [group for group, facts in placement_group_table().items() if facts["state"] != "REMOVED"]
+
+
+class _Progress:
+    """Counts restarts that brought no new checkpoint."""
+
+    def __init__(self, run: Run) -> None:
+        self._folder = run.checkpoints
+        self._newest = checkpoint.steps(self._folder)[-1:]
+        self._futile = 0
+
+    def futile(self) -> bool:
+        newest = checkpoint.steps(self._folder)[-1:]
+        self._futile = self._futile + 1 if newest == self._newest else 0
+        self._newest = newest
+        return self._futile >= FUTILE
+
+
+class _Judge(UserCallback):
+    """Decides, on the controller, whether failed workers are worth a restart: a death is, an error is not."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._progress: _Progress | None = None
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, BaseException]) -> None:
+        faults = [getattr(error, "_base_exc", error) for error in worker_exceptions.values()]
+        if any(isinstance(fault, RayError) for fault in faults):
+            return  # somebody was killed; what the others met is a consequence
+        own = [fault for fault in faults if isinstance(fault, WorkerFault)]
+        if own:
+            raise own[0]
+        self._progress = self._progress or _Progress(Run.at(self._path))
+        if self._progress.futile():
+            raise WorkerFault("RunFailed", f"workers lost each other {FUTILE} times without a new checkpoint")
+
+
+def _explained(error: BaseException, run: Run) -> BaseException:
+    """What a worker met, as the exception it was if it was ours, else as a RunFailed of one line."""
+    while isinstance(error, ControllerError):
+        error = error.controller_failure
+    if isinstance(error, WorkerGroupError):
+        error = next(iter(error.worker_failures.values()), error)
+    error = getattr(error, "_base_exc", error)
+    if not isinstance(error, WorkerFault):
+        first = (str(error).strip().splitlines() or [""])[-1]
+        return RunFailed(f"run {run.name!r}: {type(error).__name__}: {first[:300]}")
+    kind = getattr(errors, error.kind, None)
+    if isinstance(kind, type) and issubclass(kind, PenstockError):
+        return kind(error.text)
+    return RunFailed(error.text)
+
+
+# ---------------------------------------------------------------- on the workers
+
+
+class WorkerFault(Exception):
+    """An error of training itself, as it travels from a worker to the driver: class name and one line."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(kind, text)
+        self.kind = kind
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _train(job: Mapping[str, Any]) -> None:
+    """What each worker runs; it knows nothing but the run's folder."""
+    _extend_path(job["path"])
+    import torch
+
+    run = Run.at(Path(job["run"]))
+    torch.set_num_threads(run.spec.threads)
+    if run.spec.device == "cuda":
+        device = ray.train.torch.get_device()
+    else:
+        device = torch.device("cpu")
+    world = World.distributed(device, run.spec.strategy)
+    events = EventLog(run.path / "events.jsonl")
+    try:
+        work(run, world, events.append if world.leads else lambda event: None)
+    except (PenstockError, RunFailed) as error:
+        raise WorkerFault(type(error).__name__, str(error)) from error
+    except Exception as error:
+        if _lost_peer(error):
+            raise
+        first = (str(error).strip().splitlines() or [""])[0]
+        text = f"run {run.name!r}: {type(error).__name__}: {first[:300]}"
+        raise WorkerFault("RunFailed", text) from error
+
+
+def _extend_path(entries: Sequence[str]) -> None:
+    # so that a worker finds a workload wherever the driver found it
+    for entry in entries:
+        if entry and entry not in sys.path and Path(entry).exists():
+            sys.path.append(entry)
+
+
+def _lost_peer(error: BaseException) -> bool:
+    """Whether `error` is how a collective fails when another worker is gone. Gloo has no class for it."""
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))

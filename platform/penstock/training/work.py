@@ -1,0 +1,28 @@
+"""What a training worker does with a run: find its parts, train, commit what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from penstock import catalog
+from penstock.config import from_dict
+from penstock.data.dataset import Dataset
+from penstock.training.events import OnEvent
+from penstock.training.loop import train
+from penstock.training.run import Run
+from penstock.training.world import World
+
+
+def work(run: Run, world: World, on_event: OnEvent) -> None:
+    """Train `run` as one of the workers of `world`; rank 0 commits the outcome. Every part is found from the
+    run's folder, so it is the same in this process and on any worker."""
+    if world.broadcast(run.outcome() is not None):
+        return  # a worker was killed after all was done
+    workload = catalog.find_reference(run.spec.workload, run.spec.reference)
+    config = from_dict(workload.config, run.spec.config)
+    dataset = Dataset.load(run.dataset_path)
+    outcome = train(workload, config, dataset, run, world, on_event)
+    if world.leads:
+        facts = dataclasses.asdict(dataclasses.replace(outcome, weights={}))
+        run.save_outcome(outcome.weights, facts)
+    world.barrier()  # nobody leaves before the outcome is committed
