@@ -153,7 +153,10 @@ class Pair(nn.Module):
         width = config.model.width
         self.g = nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, SIZE * SIZE), nn.Tanh())
         self.d = nn.Sequential(
-            nn.Linear(SIZE * SIZE, width), nn.LeakyReLU(0.2), Dropout(config.model.dropout), nn.Linear(width, 1)
+            nn.Linear(SIZE * SIZE, width),
+            nn.LeakyReLU(0.2),
+            Dropout(config.model.dropout),
+            nn.Linear(width, 1),
         )
 
 

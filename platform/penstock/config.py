@@ -35,6 +35,9 @@ class Optim:
     final_lr: float = 0.0  # where the schedule ends, as a share of lr
     clip: float = 1.0  # largest gradient norm per objective; 0 = no clipping
 
+    def __post_init__(self) -> None:
+        _at_least(self, "optim", 0, "lr", "weight_decay", "momentum", "warmup_steps", "final_lr", "clip")
+
 
 @dataclass(frozen=True)
 class Train:
@@ -52,6 +55,20 @@ class Train:
     validate_every: int = 1  # epochs
     publish: Literal["best", "last"] = "best"  # which validated weights become the model
     patience: int = 0  # validations without improvement before stopping; 0 = never
+
+    def __post_init__(self) -> None:
+        _at_least(self, "train", 1, "epochs", "batch", "accumulate")
+        _at_least(self, "train", 1, "checkpoint_every", "keep_checkpoints", "validate_every")
+        _at_least(self, "train", 0, "ema", "patience")
+        if self.ema >= 1.0:
+            raise ConfigError(f"train.ema = {self.ema}: below 1 is needed")
+
+
+def _at_least(section: Any, name: str, least: int, *settings: str) -> None:
+    for setting in settings:
+        value = getattr(section, setting)
+        if value < least:
+            raise ConfigError(f"{name}.{setting} = {value}: at least {least} is needed")
 
 
 def build(

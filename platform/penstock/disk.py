@@ -50,4 +50,4 @@ def _concerns(error: OSError, path: Path) -> bool:
 
 
 def _existing(path: Path) -> Path:
-    return next((place for place in path.parents if place.is_dir()), path)
+    return next((place for place in path.parents if place.is_dir() and ".tmp-" not in str(place)), path)

@@ -64,7 +64,8 @@ class Dropout(nn.Module):
             return x
         if _place is None:
             return F.dropout(x, self.p)
-        return x * self._mask(x)
+        mask: Tensor = self._mask(x)
+        return x * mask
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # a generator cannot be traced
     def _mask(self, x: Tensor) -> Tensor:
@@ -84,7 +85,9 @@ class Dropout(nn.Module):
         generator = _generators.get(x.device)
         if generator is None:
             generator = _generators[x.device] = torch.Generator(x.device)
-        generator.manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little", signed=True))
+        generator.manual_seed(
+            int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little", signed=True)
+        )
         whole = torch.empty((place.total * each, *x.shape[1:]), dtype=x.dtype, device=x.device)
         whole.bernoulli_(1.0 - self.p, generator=generator)
         return whole[place.first * each : place.first * each + x.shape[0]].div_(1.0 - self.p)

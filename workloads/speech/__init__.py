@@ -26,15 +26,14 @@ workload = Workload(
     presets={
         "default": Config(),
         "smoke": Config(
-            data=Data(clips=432),
-            model=Net(width=16),
-            optim=Optim(lr=4e-3, warmup_steps=10),
-            train=Train(epochs=8, batch=32, checkpoint_every=20),
+            data=Data(clips=480),
+            optim=Optim(lr=8e-3, warmup_steps=10),
+            train=Train(epochs=12, batch=32, checkpoint_every=20),
         ),
         "gpu": Config(
             data=Data(rate=16_000),
-            model=Net(kind="crnn", features="logmel", mels=64, width=64),
-            train=Train(epochs=60, batch=256, ema=0.999, precision="bf16", checkpoint_every=500),
+            model=Net(kind="crnn", mels=64, width=64),
+            train=Train(epochs=60, batch=256, ema=0.99, precision="bf16", publish="last"),
         ),
     },
     summary="spoken words: label, time line and text of a recording",

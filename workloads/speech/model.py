@@ -43,6 +43,8 @@ class Features(nn.Module):
         self.register_buffer("dct", dct)
 
     def forward(self, wave: Tensor, bend: Bend | None) -> Tensor:
+        if not len(wave):  # a worker without items still takes part, but a Fourier transform wants a clip
+            return self(wave.new_zeros(1, wave.shape[1]), None)[:0]
         power: Tensor = self.mel(wave.to(self.mel.spectrogram.window.dtype))
         level = 10 * torch.log10(power.clamp_min(1e-20))
         level = level.maximum(level.amax((1, 2), keepdim=True) - RANGE_DB)

@@ -83,7 +83,7 @@ class Drawn:
     def __init__(self, rows: Sequence[tuple[int, Row]], epoch: int) -> None:
         from penstock.data.draws import ItemDraws
 
-        self.rows, self.draws = rows, ItemDraws(0, epoch, "augment")
+        self.rows, self.draws = rows, ItemDraws(0, epoch)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -148,7 +148,7 @@ def _read(dataset: Dataset, task: Any, batch: int, epochs: int, rank: int, gate:
         if epoch == 0:  # epoch -1 warms up
             gate.wait()
             start = time.perf_counter()
-        draws = ItemDraws(0, max(epoch, 0), "augment")
+        draws = ItemDraws(0, max(epoch, 0))
         for step in range(steps_per_epoch(len(rows), batch)):
             own = own_slice(global_batch(0, max(epoch, 0), step, len(rows), batch), rank, PROCESSES)
             task.collate(Items(rows, own, draws))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,7 +100,9 @@ def train(
         str | None,
         typer.Option(metavar="N or A:B", help="Default: one per GPU, else one per core up to 4."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each worker.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of each worker; default: 1, or what the run had.")
+    ] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="Logical CPUs of a local Ray.")] = None,
     gpus_per_worker: Annotated[
         float | None, typer.Option(min=0, help="Default: 1 where there are GPUs, else 0.")
@@ -152,9 +155,8 @@ def train(
             skip_bad=skip_bad,
             on_event=show,
         ).to_json()
-    made = dict(result)
-    shell.say(*summary(made))
-    return made | {"command": shlex.join(["penstock", *sys.argv[1:]])}
+    shell.say(*summary(result))
+    return result | {"seconds": since_start_s()}
 
 
 def how_many(text: str | None) -> int | tuple[int, int] | None:
@@ -168,16 +170,23 @@ def how_many(text: str | None) -> int | tuple[int, int] | None:
     return (numbers[0], numbers[1]) if colon else numbers[0]
 
 
-def summary(result: dict[str, Any]) -> list[str]:
+def since_start_s() -> float:
+    """Seconds since this process was started."""
+    import psutil
+
+    return time.time() - float(psutil.Process().create_time())
+
+
+def summary(result: Mapping[str, Any]) -> list[str]:
     """What a finished run made, and the next commands to type."""
-    model, version = result.get("model"), result.get("version")
-    alias = ", ".join(result.get("aliases", ())) or "candidate"
-    figures = [f"  {name:<14} {interval(figure)}" for name, figure in (result.get("metrics") or {}).items()]
-    live = "live" in alias
+    reference = f"{result['model']}@{result['version']}"
+    live = "live" in result["aliases"]
+    width = max(map(len, result["metrics"]), default=0)
     return [
-        f"run {result.get('run')} published {model}@{version} ({alias}); on the test split, 95 % intervals:",
-        *figures,
-        f"Next: penstock report {result.get('run')}",
-        *([] if live else [f"      penstock promote {model} {version} live"]),
-        f"      penstock serve {model if live else f'{model}@{version}'}",
+        f"published {reference} ({', '.join(result['aliases']) or 'no alias'}); test split, 95 % intervals:",
+        *(f"  {name:<{width}}  {interval(figure)}" for name, figure in result["metrics"].items()),
+        f"report: {result['report']}",
+        "Next: "
+        + ("" if live else f"penstock promote {result['model']} {result['version']} live; ")
+        + f"penstock serve {result['model'] if live else reference}",
     ]

@@ -6,26 +6,27 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-MILESTONES = {"start", "resume", "validation", "restart", "done", "published", "note", "warning"}
-"""Events that stay on the screen; the others replace each other on a terminal's last line."""
+PASSING = {"prepare", "step"}
+"""Events that replace each other on a terminal's last line; the others stay."""
 EVERY_S = 10.0
-"""Without a terminal, at most one line about steps in this time."""
+"""Without a terminal, at most one passing event in this time."""
 
 
 class Progress:
-    """Shows events. Use as a context manager: the line is cleaned up at the end."""
+    """Shows events. Use as a context manager: the line is taken away at the end."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._shown = time.monotonic()
+        self._first: tuple[int, float] | None = None  # step and time of this attempt's first event
+        self._best = ""
         self._status: Any = None
 
     def __enter__(self) -> Progress:
         if self._out.isatty():
             from rich.console import Console
 
-            console = Console(file=self._out, highlight=False)
-            self._status = console.status("", spinner="dots")
+            self._status = Console(file=self._out, highlight=False).status("")
             self._status.start()
         return self
 
@@ -35,66 +36,59 @@ class Progress:
 
     def show(self, event: Mapping[str, Any]) -> None:
         """One event of prepare, of the loop or of the runner: {"event": …, …}."""
-        text = describe(event)
+        text = self._describe(event)
+        passing = event["event"] in PASSING
         if not text:
             return
-        stays = event.get("event") in MILESTONES
-        if self._status is not None:
-            if stays:
-                self._status.console.print(text, markup=False, soft_wrap=True)
-            else:
-                from rich.text import Text
+        if self._status is None:
+            if not passing or time.monotonic() - self._shown >= EVERY_S:
+                self._shown = time.monotonic()
+                print(text, file=self._out, flush=True)
+        elif passing:
+            from rich.markup import escape
 
-                self._status.update(Text(text))
-        elif stays or time.monotonic() - self._shown >= EVERY_S:
-            self._shown = time.monotonic()
-            print(text, file=self._out, flush=True)
+            self._status.update(escape(text))
+        else:
+            self._status.console.print(text, markup=False, soft_wrap=True)
 
+    def _describe(self, event: Mapping[str, Any]) -> str:
+        kind = event["event"]
+        if kind in ("start", "resume"):
+            self._first = (event["step"], time.monotonic())
+        if kind == "step":
+            return self._step(event)
+        if kind == "validation":
+            value = event["validation"].get(event["goal"])
+            figure = f"{event['goal']} {value:.4f}" if isinstance(value, float) else event["goal"]
+            best = event["best_step"] == event["step"]
+            if best:
+                self._best = figure
+            return f"epoch {event['epoch']}: validation {figure}{' (best so far)' if best else ''}"
+        said = SAYINGS.get(kind)
+        return said.format(**event) if said else ""
 
-def describe(event: Mapping[str, Any]) -> str:
-    """One line about an event; "" for one that nobody needs to see."""
-    kind = event.get("event")
-    if kind == "prepare":
-        return f"preparing  {event.get('done', 0)} of {event.get('total', '?')} shards"
-    if kind in ("step", "progress"):
-        return "  ".join(part for part in _step_parts(event) if part)
-    if kind == "validation":
-        scores = ", ".join(
-            f"{name} {value:.4f}"
-            for name, value in event.get("validation", event.get("metrics", {})).items()
-            if isinstance(value, int | float) and "/" not in name
-        )
-        epoch = f"epoch {event['epoch']}  " if "epoch" in event else ""
-        return f"{epoch}step {event.get('step', '?')}  validation: {scores}"
-    if kind in ("note", "warning"):
-        return str(event.get("text", event.get("message", "")))
-    if kind == "resume":
-        return f"going on from step {event.get('from_step', event.get('step', '?'))}"
-    if kind in ("start", "restart", "done", "published"):
-        told = {key: value for key, value in event.items() if key != "event" and _short(value)}
-        facts = ", ".join(f"{key} {value}" for key, value in told.items())
-        return f"{kind}: {facts}" if facts else str(kind)
-    return ""
-
-
-def _step_parts(event: Mapping[str, Any]) -> list[str]:
-    steps, epochs, eta = event.get("steps"), event.get("epochs"), event.get("eta_s")
-    return [
-        f"epoch {event['epoch']}{f'/{epochs}' if epochs else ''}" if "epoch" in event else "",
-        f"step {event.get('step', '?')}{f'/{steps}' if steps else ''}",
-        f"loss {event['loss']:.4f}" if isinstance(event.get("loss"), float) else "",
-        f"{event['goal']} {event['best']:.4f}"
-        if isinstance(event.get("best"), float) and "goal" in event
-        else "",
-        f"{event['items_per_s']:,.0f} items/s" if isinstance(event.get("items_per_s"), int | float) else "",
-        f"{_clock(eta)} left" if isinstance(eta, int | float) else "",
-    ]
+    def _step(self, event: Mapping[str, Any]) -> str:
+        step, steps = event["step"], event["steps"]
+        first, since = self._first or (step, time.monotonic())
+        left = (time.monotonic() - since) / max(step - first, 1) * (steps - step) if step > first else None
+        parts = [
+            f"epoch {event['epoch']}/{event['epochs']}",
+            f"step {step}/{steps}",
+            f"loss {event['loss']:.4f}",
+            f"best {self._best}" if self._best else "",
+            f"{event['items_per_s']:,.0f} items/s",
+            f"{int(left) // 60}:{int(left) % 60:02d} left" if left is not None else "",
+        ]
+        return "  ".join(part for part in parts if part)
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
-
-
-def _short(value: Any) -> bool:
-    return isinstance(value, int | float | str) and len(str(value)) <= 60
+SAYINGS = {
+    "prepare": "preparing: {done} of {total} shards",
+    "start": "training: {steps} steps, {epochs} epochs, workers: {workers}",
+    "resume": "going on from step {step} of {steps}, workers: {workers}",
+    "start_from": "starting from published weights; fresh: {fresh}",
+    "restart": "starting workers again: {why}",
+    "warning": "warning: {message}",
+    "note": "{text}",
+    "training": "{workload}: {text}",
+}

@@ -69,6 +69,18 @@ def prepare(
         return dataset
 
 
+def prepared(
+    workload: Workload[Any], source: str, data_config: Any, store: Store, *, seed: int = 0
+) -> Dataset | None:
+    """The data set that `prepare` made of the same input for training, None where there is none; looks at
+    names, sizes and times only."""
+    reference = parse(source, workload.sources)
+    reader: Source = resolve(workload.sources[reference.format])()
+    scan = _scan(reader, reference, data_config, None, "train")
+    key = input_key(workload, reference, scan, data_config, seed, "train")
+    return _known(store, store.datasets / "index" / f"{key}.json")
+
+
 def _default_mapper() -> Mapper:
     ray = sys.modules.get("ray")
     return ray_map if ray is not None and ray.is_initialized() else in_process

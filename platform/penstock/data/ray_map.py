@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 Plan = dict[str, Any]
@@ -27,13 +28,28 @@ def ray_map(fn: Callable[[Plan], Result], plans: Sequence[Plan]) -> Iterator[Res
         raise RuntimeError("Ray is not running; start it first with penstock.cluster.ensure_ray()")
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
     # plans travel as JSON text: Arrow would otherwise guess a common type for all of them
     rows = [{"plan": json.dumps(plan)} for plan in plans]
     data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(_Carried(fn))
     data.context.enable_progress_bars = False
-    for row in data.iter_rows():
-        yield json.loads(row["result"])
+    data.context.print_on_execution_start = False
+    with _quiet():
+        for row in data.iter_rows():
+            yield json.loads(row["result"])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray Data's console lines go to its log file only, unless they are errors."""
+    handlers = {handler: handler.level for handler in logging.getLogger("ray.data").handlers}
+    for handler in handlers:
+        if handler.name == "console":
+            handler.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for handler, level in handlers.items():
+            handler.setLevel(level)
 
 
 def ray_mapper(start: Callable[[], Any]) -> Mapper:

@@ -1,11 +1,12 @@
 """Which items train, which validate, which test: by the source's own convention, else by a seeded hash.
 
-The hash is of the item's name, so an item stays in its split when others are added.
+The hash is of the item's name, so an item stays in its split when others are added (but for sets of
+a handful, where the hash alone could leave a split empty).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 from penstock.data.order import chance, hash_split
@@ -35,7 +36,7 @@ def assign(
     if not train:
         raise DataError(f"no items to train on: all {len(items)} are marked as test")
     loose = [name for name in train if name not in keep]
-    validation = _cut(loose, validation_share, seed, "validation", at_least_one=len(train) >= FEWEST)
+    validation = _cut(loose, validation_share, seed, "validation", at_least_one=len(items) >= FEWEST)
     return {
         item.name: "test" if item.name in test else "validation" if item.name in validation else "train"
         for item in items
@@ -49,9 +50,15 @@ def assign_for_evaluation(items: Sequence[Item]) -> dict[str, Split]:
 
 
 def _cut(names: Sequence[str], share: float, seed: int, purpose: str, at_least_one: bool) -> set[str]:
-    if share <= 0:
+    if share <= 0 or not names:
         return set()
-    cut = {name for name in names if hash_split(name, share, seed, purpose)}
-    if not cut and names and at_least_one:
-        cut = {min(names, key=lambda name: chance(name, seed, purpose))}
-    return cut
+    cut = sorted((name for name in names if hash_split(name, share, seed, purpose)), key=_by(seed, purpose))
+    if not cut and at_least_one:
+        cut = [min(names, key=_by(seed, purpose))]
+    # a handful of names can all fall on one side: half of the other side's share is left to it
+    most = len(names) - max(1, round((1 - share) * len(names) / 2))
+    return set(cut[:most])
+
+
+def _by(seed: int, purpose: str) -> Callable[[str], tuple[float, str]]:
+    return lambda name: (chance(name, seed, purpose), name)

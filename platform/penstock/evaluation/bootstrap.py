@@ -99,10 +99,10 @@ def paired(
 
 
 def text(metric: Mapping[str, float | None], digits: int = 3) -> str:
-    """`0.953 (0.941–0.965)`, for people; `undefined` and a missing interval are said."""
+    """`0.953 (0.941 to 0.965)`, for people; `undefined` and a missing interval are said."""
     value, low, high = metric.get("value"), metric.get("low"), metric.get("high")
     if value is None:
         return "undefined"
     if low is None or high is None:
         return f"{value:.{digits}f} (no interval)"
-    return f"{value:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"

@@ -5,29 +5,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from penstock import catalog, config
+from penstock import catalog
+from penstock.config import from_dict
 from penstock.errors import ConfigError, ModelError, nearest
-from penstock.registry.card import ASSETS, RECORDS, UNREADABLE, WEIGHTS, Version, read_card, verified_files
+from penstock.registry.card import (
+    ASSETS,
+    RECORDS,
+    UNREADABLE,
+    WEIGHTS,
+    Version,
+    read_card,
+    read_listed,
+    verified_files,
+)
 from penstock.registry.fingerprint import weights_sha256
 from penstock.registry.pointers import CANDIDATE, LIVE, numbers, pointers, settle
 from penstock.registry.publishing import publish
 from penstock.store import Store
-from penstock.workload import NAME, Model, Schema, Workload
+from penstock.workload import NAME, Evaluator, Model, Schema, Workload, resolve
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = [
     "CANDIDATE",
     "LIVE",
-    "RECORDS",
     "Version",
     "aliases",
+    "evaluator_of",
     "find",
     "load",
     "models",
     "promote",
     "publish",
     "published_by",
+    "records",
     "verify",
     "weights_sha256",
     "workload_of",
@@ -90,13 +104,7 @@ def load(store: Store, version: str | Version) -> Model[Any]:
     not installed."""
     found = find(store, version) if isinstance(version, str) else version
     contents = verified_files(found)
-    workload = workload_of(found)
-    try:
-        settings = config.from_dict(workload.config, found.card["config"])
-    except (ConfigError, TypeError) as error:
-        raise ModelError(
-            f"model {found.reference} was made by another version of {workload.name}: {error}; train it again"
-        ) from None
+    config, schema = config_of(found), schema_of(found)
     from safetensors import SafetensorError
     from safetensors.torch import load as tensors
 
@@ -104,7 +112,16 @@ def load(store: Store, version: str | Version) -> Model[Any]:
         weights = tensors(contents[WEIGHTS])
     except (SafetensorError, KeyError) as error:
         raise ModelError(f"model {found.reference}: {WEIGHTS} holds no weights: {error}") from None
-    return Model(found.name, found.version, settings, schema_of(found, contents), weights)
+    return Model(found.name, found.version, config, schema, weights)
+
+
+def records(version: Version) -> pa.Table:
+    """The record of every test item, as scored when the version was published; checked against the card."""
+    import pyarrow as pa
+
+    listed = version.card["files"][RECORDS]
+    raw = read_listed(version.path / RECORDS, f"model {version.reference}", RECORDS, listed)
+    return pa.ipc.open_file(raw).read_all()
 
 
 def verify(version: Version) -> None:
@@ -136,10 +153,35 @@ def workload_of(version: Version) -> Workload[Any]:
     return catalog.find_reference(version.card["workload"], version.card["reference"])
 
 
-def schema_of(version: Version, contents: dict[str, bytes]) -> Schema:
-    assets = {path.partition("/")[2]: raw for path, raw in contents.items() if path.startswith(f"{ASSETS}/")}
+def config_of(version: Version) -> Any:
+    """The version's config as its workload's dataclass."""
+    workload = workload_of(version)
+    try:
+        return from_dict(workload.config, version.card["config"])
+    except (ConfigError, TypeError) as error:
+        raise ModelError(
+            f"model {version.reference} was made by another version of {workload.name}: {error}; train it again"
+        ) from None
+
+
+def schema_of(version: Version) -> Schema:
+    """Labels, fields and assets, the assets checked against the card."""
+    where, prefix = f"model {version.reference}", f"{ASSETS}/"
+    assets = {
+        relative.removeprefix(prefix): read_listed(version.path / relative, where, relative, entry)
+        for relative, entry in version.card["files"].items()
+        if relative.startswith(prefix)
+    }
     stored = version.card["schema"]
     return Schema(tuple(stored["labels"]), stored["fields"], assets)
+
+
+def evaluator_of(version: Version) -> Evaluator[Any, Any]:
+    """The workload's evaluator as this version needs it."""
+    evaluator: Evaluator[Any, Any] = resolve(workload_of(version).evaluator)(
+        config_of(version), schema_of(version)
+    )
+    return evaluator
 
 
 def folders(store: Store) -> list[Path]:

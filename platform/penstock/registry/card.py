@@ -119,7 +119,10 @@ def verified_files(version: Version) -> dict[str, bytes]:
 
 
 def read_listed(path: Path, where: str, relative: str, entry: Mapping[str, Any]) -> bytes:
-    size, promised = path.lstat().st_size, entry["bytes"]
+    try:
+        size, promised = path.lstat().st_size, entry["bytes"]
+    except FileNotFoundError:
+        raise ModelError(f"{where} is damaged: {relative} is missing{WAY_OUT}") from None
     if size != promised:
         raise ModelError(f"{where} is damaged: {relative} has {size:,} bytes, not {promised:,}{WAY_OUT}")
     try:

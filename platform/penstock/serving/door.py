@@ -60,8 +60,8 @@ class Door:
         except Exception:
             if self.report is None:
                 raise  # Serve's proxy handles its own errors
+            # the application has logged it, and answered if it could
             await answer.problem(Problem(500, "the request failed on our side; its id finds it in the log"))
-            raise
         finally:
             if self.report:
                 self.report(scope, answer.status or CLIENT_GONE, monotonic() - began)
@@ -85,7 +85,9 @@ def _admit(scope: Scope) -> str:
 
 def _refusal(scope: Scope) -> Problem | None:
     if len(scope.get("raw_path") or b"") + len(scope.get("query_string", b"")) > URL_BYTES:
-        return Problem(414, f"path and query have more than {URL_BYTES} bytes", headers={"Connection": "close"})
+        return Problem(
+            414, f"path and query have more than {URL_BYTES} bytes", headers={"Connection": "close"}
+        )
     if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > HEAD_BYTES:
         return Problem(431, f"the headers have more than {HEAD_BYTES} bytes", headers={"Connection": "close"})
     if scope["path"].startswith("/-/routes"):

@@ -50,9 +50,7 @@ def _predict(model: Served, schemas: dict[str, Any]) -> dict[str, Any]:
     }
     for kind in sorted({kind for field in model.media.values() for kind in field.types}):
         body[kind] = {"schema": {"type": "string", "format": "binary"}}
-    answer: dict[str, Any] = {
-        "schema": {"$ref": _add(schemas, model.name, workload.answer, "serialization")}
-    }
+    answer: dict[str, Any] = {"schema": {"$ref": _add(schemas, model.name, workload.answer, "serialization")}}
     example = answer_example(workload.answer)
     if example:
         answer["examples"] = {"typical": {"value": example}}
@@ -65,7 +63,8 @@ def _predict(model: Served, schemas: dict[str, Any]) -> dict[str, Any]:
             "200": {
                 "description": "The answer",
                 "headers": {
-                    name: {"schema": {"type": "string"}, "required": True} for name in ("X-Request-Id", "X-Model")
+                    name: {"schema": {"type": "string"}, "required": True}
+                    for name in ("X-Request-Id", "X-Model")
                 },
                 "content": {"application/json": answer},
             },

@@ -20,10 +20,10 @@ class EventLog:
         with self.path.open("ab") as file:
             file.write(json.dumps(event).encode() + b"\n")
 
-    def last(self) -> dict[str, Any] | None:
-        """The newest event, or None."""
+    def last_with(self, key: str) -> dict[str, Any] | None:
+        """The newest event that holds `key`, or None."""
         told, _ = self.since(0)
-        return told[-1] if told else None
+        return next((event for event in reversed(told) if key in event), None)
 
     def since(self, offset: int) -> tuple[list[dict[str, Any]], int]:
         """The whole lines from byte `offset` on, and where the next call goes on."""

@@ -1,7 +1,7 @@
 """Gradients of the mean over a global batch that several workers share: three ways to sum them.
 
-Each way does the same maths: losses are sums over items, gradients are added over the workers, and then divided
-by the weight of the global batch, so uneven and empty shares are right.
+Each way does the same maths: losses are sums over items, gradients are added over the workers and then
+divided by the weight of the global batch, so uneven and empty shares are right.
 """
 
 from __future__ import annotations
@@ -65,11 +65,15 @@ class Exact:
     not bitwise.) The gradients are views into the buffer: nothing is copied.
     """
 
-    def __init__(self, world: World, root: nn.Module, objective: str, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(
+        self, world: World, root: nn.Module, objective: str, parameters: Sequence[nn.Parameter]
+    ) -> None:
         self.world, self.root, self.objective, self.parameters = world, root, objective, parameters
         kinds = {parameter.dtype for parameter in parameters}
         if len(kinds) != 1:
-            raise ModelError(f"objective {objective!r} moves parameters of {len(kinds)} types {kinds}; one is needed")
+            raise ModelError(
+                f"objective {objective!r} moves parameters of {len(kinds)} types {kinds}; one is needed"
+            )
         size = sum(parameter.numel() for parameter in parameters)
         self.flat = torch.zeros(size + 1, dtype=kinds.pop(), device=world.device)
         start = 0
@@ -103,7 +107,9 @@ class Exact:
 class Ddp:
     """torch's DistributedDataParallel: reduces while the backward pass still runs."""
 
-    def __init__(self, world: World, root: nn.Module, objective: str, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(
+        self, world: World, root: nn.Module, objective: str, parameters: Sequence[nn.Parameter]
+    ) -> None:
         self.world, self.objective, self.parameters = world, objective, parameters
         devices = [world.device.index or 0] if world.device.type == "cuda" else None
         # it reduces what requires a gradient now: the parameters of this objective
@@ -138,7 +144,9 @@ class Fsdp:
     the other side, in vain.
     """
 
-    def __init__(self, world: World, root: nn.Module, objective: str, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(
+        self, world: World, root: nn.Module, objective: str, parameters: Sequence[nn.Parameter]
+    ) -> None:
         self.world, self.root, self.objective, self.parameters = world, root, objective, parameters
 
     def begin(self) -> None:
@@ -171,8 +179,8 @@ def _grads(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
 
 
 def place(world: World, root: Root, names: dict[str, list[str]]) -> dict[str, Gradients]:
-    """Spread `root` over the workers; the gradients of each objective. `names`: the parameters (as `root` names
-    them) that each objective moves."""
+    """Spread `root` over the workers; the gradients of each objective. `names`: the parameters (as `root`
+    names them) that each objective moves."""
     world.share([*root.parameters(), *root.buffers()])
     if world.strategy == "fsdp" and world.size > 1:
         _shard(world, root)

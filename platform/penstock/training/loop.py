@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from penstock.config import Train
@@ -20,9 +18,10 @@ from penstock.data.dataset import Dataset
 from penstock.data.draws import ItemDraws, Items
 from penstock.errors import DataError, RunFailed
 from penstock.training import checkpoint
-from penstock.training.batch import to_device
 from penstock.training.checkpoint import AsyncSaver
+from penstock.training.device import computing, to_device
 from penstock.training.packing import pack, unpack
+from penstock.training.progress import Clock, Outcome, Progress
 from penstock.training.run import Run
 from penstock.training.step import WINDOW, MicroBatch, Stepper, reseed
 from penstock.training.validation import validate
@@ -31,60 +30,6 @@ from penstock.training.world import World
 from penstock.workload import Task, Workload, resolve
 
 OnEvent = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What training made, the same on every worker.
-
-    `weights`: the ones to publish, on the CPU; `best_step`: the steps done when they were validated best (0:
-    never); `goal`: the goal metric then. The times are of this attempt.
-    """
-
-    steps: int
-    best_step: int
-    goal: float
-    weights: dict[str, Tensor]
-    loss_curve_sha256: str
-    items_per_s: float
-    first_step_s: float
-
-
-@dataclass
-class Progress:
-    """Where a run stands; all of a checkpoint that is not a tensor."""
-
-    step: int = 0  # steps done
-    best_step: int = 0
-    best_goal: float = math.nan
-    stale: int = 0  # validations since the best one
-    finished: bool = False
-
-
-class Clock:
-    """How fast it goes, for people to read; nothing computed depends on it."""
-
-    def __init__(self) -> None:
-        self.begun = self.mark = time.perf_counter()
-        self.first_step_s = self.seconds = 0.0
-        self.items = 0
-
-    def stepped(self, items: int) -> None:
-        now = time.perf_counter()
-        if self.first_step_s:
-            self.seconds += now - self.mark
-            self.items += items
-        else:
-            self.first_step_s = now - self.begun  # left out of the speed: it warms everything up
-        self.mark = now
-
-    def skip(self) -> None:
-        """What went by since the last step was no training."""
-        self.mark = time.perf_counter()
-
-    @property
-    def items_per_s(self) -> float:
-        return self.items / self.seconds if self.seconds else 0.0
 
 
 def train(
@@ -96,14 +41,14 @@ def train(
     on_event: OnEvent | None = None,
     start_weights: Mapping[str, Tensor] | None = None,
 ) -> Outcome:
-    """Train what `run.spec` asks for, from its newest checkpoint on, to the end; every worker of `world` calls it.
+    """Train what `run.spec` asks for, from its newest checkpoint on, to the end; every worker calls it.
 
-    The leading worker holds the run's fence, logs metrics and commits checkpoints; only there `on_event` is
-    told: `start` (or `resume`), `step`, `validation`, `checkpoint`, `warning`, `done`. `start_weights` stand in
-    for those of `run.spec.start_from`. RunFailed when a loss is not finite.
+    The leading worker holds the run's fence, logs metrics and commits checkpoints; only there `on_event`
+    is told: `start` (or `resume`), `start_from`, `step`, `validation`, `checkpoint`, `warning`, `done`.
+    `start_weights` stand in for those of `run.spec.start_from`. RunFailed when a loss is not finite.
     """
     tell: OnEvent = on_event if on_event is not None and world.leads else lambda event: None
-    with _computing(run.spec.threads, world), run.writer_fence() if world.leads else nullcontext():
+    with computing(run.spec.threads, world), run.writer_fence() if world.leads else nullcontext():
         return Training(workload, config, dataset, run, world, tell, start_weights).run_to_the_end()
 
 
@@ -124,6 +69,7 @@ class Training:
         self.run, self.world, self.tell = run, world, tell
         self.train: Train = config.train
         self.clock = Clock()
+        self._draws: tuple[int, ItemDraws] | None = None
         self.seed = run.spec.seed
         self.items = len(dataset.train)
         if not self.items:
@@ -147,9 +93,13 @@ class Training:
 
     def _newest(self) -> checkpoint.Checkpoint | None:
         """The checkpoint to go on from: the leading worker chooses, the others follow."""
-        warn = lambda line: self.tell({"event": "warning", "message": line})  # noqa: E731
+
+        def warn(line: str) -> None:
+            self.tell({"event": "warning", "message": line})
+
         found = self.run.newest_checkpoint(warn) if self.world.leads else None
-        return self.world.broadcast(found)  # type: ignore[no-any-return]
+        chosen: checkpoint.Checkpoint | None = self.world.broadcast(found)
+        return chosen
 
     def _start_from(self, given: Mapping[str, Tensor] | None) -> None:
         if given is None and self.run.spec.start_from is not None:
@@ -169,7 +119,13 @@ class Training:
                 "workers": self.world.size,
             }
         )
-        with AsyncSaver(self.run.checkpoints, self.train.keep_checkpoints) if self.world.leads else nullcontext() as saver:
+        # None on the workers that do not write
+        saving = (
+            AsyncSaver(self.run.checkpoints, self.train.keep_checkpoints)
+            if self.world.leads
+            else nullcontext()
+        )
+        with saving as saver:
             self.clock.skip()
             for step in range(progress.step, self.total):
                 if progress.finished:
@@ -185,25 +141,26 @@ class Training:
         batch = order.global_batch(self.seed, epoch, k, self.items, self.train.batch)
         rank, size = self.world.rank, self.world.size
         reseed(self.seed, step, rank)
-        draws = self._draws(epoch)
+        draws = self._draws_of(epoch)
         low, high = len(batch) * rank // size, len(batch) * (rank + 1) // size
         micro, parts = [], self.train.accumulate
         for part in range(parts):
             first, end = low + (high - low) * part // parts, low + (high - low) * (part + 1) // parts
             collated = self.task.collate(Items(self.dataset.train, batch[first:end], draws))
-            micro.append(MicroBatch(to_device(collated, self.world, self.train.precision), first, end - first))
+            micro.append(
+                MicroBatch(to_device(collated, self.world, self.train.precision), first, end - first)
+            )
         self.stepper.move(step, micro, len(batch))
         self.progress.step = step + 1
         self.clock.stepped(len(batch))
 
-    def _draws(self, epoch: int) -> ItemDraws:
-        kept: tuple[int, ItemDraws] | None = getattr(self, "_kept_draws", None)
-        if kept is None or kept[0] != epoch:
-            kept = self._kept_draws = (epoch, ItemDraws(self.seed, epoch))
-        return kept[1]
+    def _draws_of(self, epoch: int) -> ItemDraws:
+        if self._draws is None or self._draws[0] != epoch:
+            self._draws = (epoch, ItemDraws(self.seed, epoch))
+        return self._draws[1]
 
     def _after(self, step: int, saver: AsyncSaver | None) -> None:
-        """What is due after a step. When what is due depends on the step alone, so a resumed run does the same."""
+        """What is due after a step: a function of the step alone, so that a resumed run does the same."""
         done = step + 1
         epoch_ends, run_ends = done % self.per_epoch == 0, done == self.total
         saves = epoch_ends or done % self.train.checkpoint_every == 0
@@ -227,9 +184,11 @@ class Training:
             whole = math.fsum(losses.values())
             if not math.isfinite(whole):
                 raise RunFailed(
-                    f"the loss of step {step} is {whole}; lower optim.lr, or set optim.clip; run {self.run.name!r}"
+                    f"run {self.run.name!r}: the loss of step {step} is {whole}; lower optim.lr or optim.clip"
                 )
-            lines.append({"step": step, "loss": whole, **{f"loss/{name}": loss for name, loss in losses.items()}})
+            lines.append(
+                {"step": step, "loss": whole, **{f"loss/{name}": loss for name, loss in losses.items()}}
+            )
         if self.world.leads and lines:
             self.run.metrics.append(lines)
             self.tell(
@@ -277,31 +236,13 @@ class Training:
         else:
             live = self.stepper.weights()
             weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in live.items()}
-        self.world.barrier()
-        curve = self.run.metrics.loss_curve().astype("<f8").tobytes()
+        curve = self.run.metrics.loss_curve().astype("<f8").tobytes() if self.world.leads else b""
         return Outcome(
             steps=progress.step,
             best_step=progress.best_step,
             goal=progress.best_goal,
             weights=weights,
-            loss_curve_sha256=hashlib.sha256(curve).hexdigest(),
+            loss_curve_sha256=self.world.broadcast(hashlib.sha256(curve).hexdigest()),
             items_per_s=self.clock.items_per_s,
             first_step_s=self.clock.first_step_s,
         )
-
-
-@contextmanager
-def _computing(threads: int, world: World) -> Iterator[None]:
-    """The number of threads and the kernels that sums depend on, put back afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    exact_on_gpu = world.device.type == "cuda" and world.strategy == "exact"
-    if exact_on_gpu:
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        if exact_on_gpu:
-            torch.use_deterministic_algorithms(False)

@@ -21,9 +21,10 @@ from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, 
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from penstock import errors
-from penstock.errors import PenstockError, RunError, RunFailed
+from penstock.errors import PenstockError, RunFailed
 from penstock.training import checkpoint
 from penstock.training.events import EventLog, OnEvent
+from penstock.training.means import Means, demand_cpus
 from penstock.training.run import Run
 from penstock.training.work import work
 from penstock.training.world import World
@@ -32,17 +33,16 @@ FUTILE = 10
 """Restarts in a row without a new checkpoint after which a run gives up."""
 
 
-def fit(run: Run, *, workers: int | None = None, gpus_per_worker: float = 0.0, on_event: OnEvent) -> None:
+def fit(run: Run, means: Means, on_event: OnEvent) -> None:
     """Train `run` on Ray workers until its outcome is committed. Ray is running already.
 
     Killed workers and controllers cost a restart from the newest checkpoint. RunError when the cluster has
     too few CPUs, RunFailed (or the PenstockError that a worker raised) when training itself fails.
     """
-    workers = workers or run.spec.workers
-    demand_cpus(workers, run.spec.threads, int(ray.cluster_resources().get("CPU", 0)))
+    demand_cpus(means.workers, means.threads, int(ray.cluster_resources().get("CPU", 0)))
     progress = _Progress(run)
     while run.outcome() is None:
-        attempt = _Attempt(run, workers, gpus_per_worker)
+        attempt = _Attempt(run, means)
         attempt.follow(on_event)
         error = attempt.error
         if error is None:
@@ -59,23 +59,13 @@ def fit(run: Run, *, workers: int | None = None, gpus_per_worker: float = 0.0, o
             attempt.remove_leaked_groups()
 
 
-def demand_cpus(workers: int, threads: int, cpus: int) -> None:
-    """RunError when `workers` of `threads` each do not fit on `cpus` logical CPUs."""
-    if workers * threads > cpus:
-        each = f" of {threads} threads" if threads > 1 else ""
-        raise RunError(
-            f"{workers} workers{each} need {workers * threads} CPUs, there are {cpus}; "
-            f"lower --workers, or declare more with --cpus {workers * threads}"
-        )
-
-
 # ---------------------------------------------------------------- on the driver
 
 
 class _Attempt:
     """One Ray Train run: lives until its workers are done or its controller is dead."""
 
-    def __init__(self, run: Run, workers: int, gpus_per_worker: float) -> None:
+    def __init__(self, run: Run, means: Means) -> None:
         self.run = run
         self.error: BaseException | None = None
         self._groups_before = set(_placement_groups())
@@ -83,19 +73,19 @@ class _Attempt:
         self._scratch = run.path / ".ray"
         shutil.rmtree(self._scratch, ignore_errors=True)
         os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # a worker stays in the driver's folder
-        most = run.spec.max_workers
-        resources = {"CPU": float(run.spec.threads)}
-        if gpus_per_worker:
-            resources["GPU"] = gpus_per_worker
+        workers, most = means.workers, means.max_workers
+        resources = {"CPU": float(means.threads)}
+        if means.gpus:
+            resources["GPU"] = means.gpus
         self._trainer = TorchTrainer(
             _train,
             train_loop_config={"run": str(run.path), "path": list(sys.path)},
             scaling_config=ScalingConfig(
                 num_workers=(workers, most) if most > workers else workers,
-                use_gpu=gpus_per_worker > 0,
+                use_gpu=means.gpus > 0,
                 resources_per_worker=resources,
             ),
-            torch_config=TorchConfig(backend="nccl" if gpus_per_worker else "gloo"),
+            torch_config=TorchConfig(backend="nccl" if means.gpus else "gloo"),
             run_config=RunConfig(
                 name=f"{run.name}-{uuid.uuid4().hex[:8]}",  # a used name would make Ray resume by itself
                 storage_path=str(self._scratch),
@@ -128,7 +118,7 @@ class _Attempt:
 
     def remove_leaked_groups(self) -> None:
         """A killed controller leaves its placement group behind; its CPUs would never be free again."""
-        from ray._raylet import PlacementGroupID  # type: ignore[attr-defined]
+        from ray._raylet import PlacementGroupID
         from ray.util.placement_group import PlacementGroup, remove_placement_group
 
         job = ray.get_runtime_context().get_job_id()
@@ -158,7 +148,7 @@ class _Progress:
         return self._futile >= FUTILE
 
 
-class _Judge(UserCallback):
+class _Judge(UserCallback):  # type: ignore[misc]
     """Decides, on the controller, whether failed workers are worth a restart: a death is, an error is not."""
 
     def __init__(self, path: Path) -> None:

@@ -44,7 +44,7 @@ def rate(optim: Optim, step: int, total: int) -> float:
     return optim.lr * (optim.final_lr + (1.0 - optim.final_lr) * share)
 
 
-def clip(gradients: Sequence[Tensor], limit: float) -> None:
+def clip(gradients: list[Tensor], limit: float) -> None:
     """Scale `gradients` in place so that their norm together is at most `limit`; 0 leaves them alone."""
     if limit <= 0.0:
         return

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -144,6 +145,16 @@ class Run:
             raise RunError(
                 f"run {self.name!r} is running already (process {busy.pid}); wait, or choose another --name"
             ) from None
+
+    def driver_alive(self) -> bool:
+        """Whether the process that last took the lease is alive. For people: only the lease decides."""
+        try:
+            os.kill(int((self.path / ".driver.lock").read_text()), 0)
+        except (FileNotFoundError, ValueError, ProcessLookupError):
+            return False
+        except PermissionError:
+            return True
+        return True
 
     @contextmanager
     def writer_fence(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from penstock.config import Optim, Train
 from penstock.data.order import key
@@ -38,11 +39,14 @@ class MicroBatch:
 class Stepper:
     """Weights, optimisers, averaged weights and scalers of a run.
 
-    `task` is moved to the world's device and precision and spread over its workers. `steps` is the length of the
-    whole run, which the learning rate follows. ConfigError or ModelError when settings or objectives cannot be.
+    `task` is moved to the world's device and precision and spread over its workers. `steps` is the length
+    of the whole run, which the learning rate follows. ConfigError or ModelError when settings or objectives
+    cannot be.
     """
 
-    def __init__(self, task: Task[Any], optim: Optim, train: Train, world: World, seed: int, steps: int) -> None:
+    def __init__(
+        self, task: Task[Any], optim: Optim, train: Train, world: World, seed: int, steps: int
+    ) -> None:
         self.optim, self.world, self.seed, self.steps = optim, world, seed, steps
         task.module.to(world.device, torch.float64 if train.precision == "fp64" else None)
         task.module.train()
@@ -69,7 +73,7 @@ class Stepper:
         self._cells = [[(cell[0], cell[1]) for cell in line] for line in sums]
 
     def move(self, step: int, micro: Sequence[MicroBatch], total: int) -> None:
-        """Take step `step` (from 0) on this worker's share, in micro-batches, of a global batch of `total` items."""
+        """Take step `step` (from 0): `micro` is this worker's share of a global batch of `total` items."""
         rate = optimiser.rate(self.optim, step, self.steps)
         for index, (name, own) in enumerate(self.gradients.items()):
             if self._focus:
@@ -82,7 +86,8 @@ class Stepper:
                 with own.micro(part is micro[-1]):
                     with self._autocast:
                         loss, weight = own.loss(part.batch)
-                    (loss if scaler is None else scaler.scale(loss)).backward()
+                    scaled: Tensor = loss if scaler is None else scaler.scale(loss)
+                    scaled.backward()  # type: ignore[no-untyped-call]
                 loss_sum.add_(loss.detach())
                 weight_sum.add_(weight)
             stand_at(None)
@@ -92,9 +97,7 @@ class Stepper:
         if self.average is not None:
             self.average.update(step)
 
-    def _apply(
-        self, name: str, own: gradients.Gradients, scaler: torch.amp.GradScaler | None, rate: float
-    ) -> None:
+    def _apply(self, name: str, own: gradients.Gradients, scaler: GradScaler | None, rate: float) -> None:
         moving = self.optimisers[name]
         for group in moving.param_groups:
             group["lr"] = rate
@@ -127,7 +130,8 @@ class Stepper:
         return to_publish({"module": self._module(), "ema": self._averaged()})
 
     def state(self) -> dict[str, Any]:
-        """Everything a resumed run needs beside its step, whole; every worker has to ask. Live tensors: copy them."""
+        """Everything a resumed run needs beside its step, whole; every worker has to ask. Live tensors:
+        copy them."""
         return {
             "module": self._module(),
             "ema": self._averaged(),
@@ -162,7 +166,10 @@ class Stepper:
             copy_into(self.average.named(), state["ema"])
         for name, moving in self.optimisers.items():
             kept = {
-                i: {k: shard_like(v, self._moved[name][i]) if isinstance(v, Tensor) else v for k, v in one.items()}
+                i: {
+                    k: shard_like(v, self._moved[name][i]) if isinstance(v, Tensor) else v
+                    for k, v in one.items()
+                }
                 for i, one in state["optim"][name].items()
             }
             moving.load_state_dict({"state": kept, "param_groups": moving.state_dict()["param_groups"]})
@@ -177,7 +184,7 @@ def copy_into(live: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
 
 
 def moved_names(root: nn.Module, objectives: Sequence[Objective[Any]]) -> dict[str, list[str]]:
-    """The names of the trainable parameters each objective moves; ModelError unless each is moved exactly once."""
+    """The names of the trainable parameters each objective moves; ModelError unless each is moved once."""
     names = {id(parameter): name for name, parameter in root.named_parameters()}
     moved: dict[str, list[str]] = {}
     owner: dict[str, str] = {}
@@ -188,18 +195,22 @@ def moved_names(root: nn.Module, objectives: Sequence[Objective[Any]]) -> dict[s
             if name is None:
                 raise ModelError(f"objective {objective.name!r} moves a parameter that is not in Task.module")
             if owner.setdefault(name, objective.name) != objective.name:
-                raise ModelError(f"parameter {name[7:]!r} is moved by {owner[name]!r} and by {objective.name!r}")
+                raise ModelError(
+                    f"parameter {name[7:]!r} is moved by {owner[name]!r} and by {objective.name!r}"
+                )
             if parameter.requires_grad and name not in own:
                 own.append(name)
         if not own:
             raise ModelError(f"objective {objective.name!r} moves no parameter that requires a gradient")
     for name, parameter in root.named_parameters():
         if parameter.requires_grad and name not in owner:
-            raise ModelError(f"parameter {name[7:]!r} is moved by no objective; freeze it or add it to one's moves")
+            raise ModelError(
+                f"parameter {name[7:]!r} is moved by no objective; freeze it or add it to one's moves"
+            )
     return moved
 
 
-def mixed_scalers(train: Train, world: World, names: Sequence[str]) -> dict[str, torch.amp.GradScaler]:
+def mixed_scalers(train: Train, world: World, names: Sequence[str]) -> dict[str, GradScaler]:
     """One gradient scaler per objective in fp16, none otherwise."""
     if train.precision != "fp16":
         return {}
@@ -207,7 +218,7 @@ def mixed_scalers(train: Train, world: World, names: Sequence[str]) -> dict[str,
         raise ConfigError("train.precision = 'fp16' needs a GPU; use 'bf16' or 'fp32'")
     if world.strategy == "fsdp":
         raise ConfigError("train.precision = 'fp16' does not go with strategy 'fsdp'; use 'bf16'")
-    return {name: torch.amp.GradScaler(world.device.type) for name in names}
+    return {name: GradScaler(world.device.type) for name in names}
 
 
 def autocast(train: Train, world: World) -> AbstractContextManager[Any]:
@@ -218,11 +229,12 @@ def autocast(train: Train, world: World) -> AbstractContextManager[Any]:
 
 
 def reseed(seed: int, step: int, rank: int) -> None:
-    """Set torch's, numpy's and Python's generators from (seed, step, rank): a resumed run needs no generator state."""
+    """Set torch's, numpy's and Python's generators from (seed, step, rank), so that a resumed run needs no
+    generator state."""
     number = int(key("step", seed, step, rank)[0])
     # torch.manual_seed would cost 320 us: it walks every kind of accelerator
     torch.default_generator.manual_seed(number)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed(number)
     np.random.seed(number & 0xFFFFFFFF)
     random.seed(number)

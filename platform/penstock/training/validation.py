@@ -35,10 +35,14 @@ def validate(
         mine.append((start, records_of(evaluator, part, answer_rows(evaluator, predictor, part))))
     metrics: dict[str, float] | None = None
     if everyone := world.gather(mine):
-        tables = [table for _, table in sorted((pair for part in everyone for pair in part), key=lambda p: p[0])]
+        tables = [
+            table for _, table in sorted((pair for part in everyone for pair in part), key=lambda p: p[0])
+        ]
         metrics = summarise(evaluator, join(tables, evaluator)) if tables else {}
     shared: dict[str, float] = world.broadcast(metrics)
     goal = workload.goal.metric
     if shared and goal not in shared:
-        raise RunFailed(f"the evaluator of {workload.name} gives no {goal!r}; it gives {', '.join(sorted(shared))}")
+        raise RunFailed(
+            f"the evaluator of {workload.name} gives no {goal!r}; it gives {', '.join(sorted(shared))}"
+        )
     return shared

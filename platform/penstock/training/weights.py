@@ -20,12 +20,12 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
     for name, tensor in sorted(weights.items()):
         digest.update(repr((name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))).encode())
         raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(memoryview(raw.numpy()))
+        digest.update(raw.numpy().data)
     return digest.hexdigest()
 
 
 def to_publish(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights that are validated and published, from what `Stepper.state` gave: averaged where EMA is on."""
+    """The weights that are validated and published, from `Stepper.state`: averaged where EMA is on."""
     return {**state["module"], **state["ema"]}
 
 
@@ -44,7 +44,8 @@ def start_from(module: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
             fresh.append(name)
     if not matched:
         raise ModelError(
-            f"nothing in the weights to start from fits this model (it has {fresh[0]!r}…); same workload and model.kind?"
+            f"none of the weights to start from fits this model (which has {fresh[0]!r}); "
+            "start from the same workload and model settings"
         )
     return fresh
 

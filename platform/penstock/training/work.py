@@ -24,5 +24,6 @@ def work(run: Run, world: World, on_event: OnEvent) -> None:
     outcome = train(workload, config, dataset, run, world, on_event)
     if world.leads:
         facts = dataclasses.asdict(dataclasses.replace(outcome, weights={}))
-        run.save_outcome(outcome.weights, facts)
+        with run.writer_fence():
+            run.save_outcome(outcome.weights, facts)
     world.barrier()  # nobody leaves before the outcome is committed

@@ -29,7 +29,7 @@ class World:
 
     @classmethod
     def distributed(cls, device: str | torch.device = "cpu", strategy: str = "auto") -> World:
-        """This worker of the torch.distributed group that exists already. `auto` is exact on a CPU, ddp on a GPU."""
+        """This worker of the torch.distributed group that exists. `auto`: exact on a CPU, ddp on a GPU."""
         device = torch.device(device)
         if strategy == "auto":
             strategy = "exact" if device.type == "cpu" else "ddp"

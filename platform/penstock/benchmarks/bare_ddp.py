@@ -1,0 +1,81 @@
+"""The baseline of `penstock bench train`: the loop one would write by hand, without Ray and checkpoints.
+
+`python -m penstock.benchmarks.bare_ddp RUN_FOLDER STEPS WARM` trains the same task on the same batches with
+torch's DistributedDataParallel over gloo, and prints {"cpu_s": …, "wall_s": …} a step of rank 0, the first
+WARM steps left out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.nn.parallel import DistributedDataParallel
+
+from penstock import catalog
+from penstock.config import from_dict
+from penstock.data.dataset import Dataset
+from penstock.data.draws import ItemDraws, Items
+from penstock.data.order import global_batch, own_slice, steps_per_epoch
+from penstock.training.gradients import Root
+from penstock.training.run import Run
+from penstock.workload import resolve
+
+
+def loop(rank: int, world: int, folder: str, meet: str, steps: int, warm: int, result: Any) -> None:
+    run = Run.at(Path(folder))
+    torch.set_num_threads(run.spec.threads)
+    dist.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=world)
+    workload = catalog.find_reference(run.spec.workload, run.spec.reference)
+    config = from_dict(workload.config, run.spec.config)
+    rows = Dataset.load(run.dataset_path).train
+    torch.manual_seed(0)
+    task = resolve(workload.trainers[run.spec.trainer])(config, Dataset.load(run.dataset_path).schema)
+    (objective,) = task.objectives()  # one DDP module has one backward pass
+    model = DistributedDataParallel(Root(task, [objective]), gradient_as_bucket_view=True)
+    kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    optimiser = kinds[config.optim.kind](
+        model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    batch, per_epoch = config.train.batch, steps_per_epoch(len(rows), config.train.batch)
+    for step in range(steps):
+        if step == warm:
+            cpu, wall = time.process_time(), time.perf_counter()
+        epoch, k = divmod(step, per_epoch)
+        if k == 0:
+            draws = ItemDraws(0, epoch)
+        whole = global_batch(0, epoch, k, len(rows), batch)
+        items = task.collate(Items(rows, own_slice(whole, rank, world), draws))
+        optimiser.zero_grad(set_to_none=False)
+        loss, _weight = model(objective.name, items)
+        (loss * (world / len(whole))).backward()
+        if config.optim.clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip)
+        optimiser.step()
+        schedule.step()
+    if rank == 0:
+        result["cpu_s"] = (time.process_time() - cpu) / (steps - warm)
+        result["wall_s"] = (time.perf_counter() - wall) / (steps - warm)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def main() -> None:
+    folder, steps, warm = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    world = Run.at(Path(folder)).spec.workers
+    with mp.Manager() as manager, tempfile.TemporaryDirectory() as meeting:
+        result = manager.dict()
+        mp.spawn(loop, (world, folder, f"{meeting}/meet", steps, warm, result), nprocs=world)
+        print(json.dumps(dict(result)))
+
+
+if __name__ == "__main__":
+    main()

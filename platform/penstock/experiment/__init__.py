@@ -1,0 +1,190 @@
+"""The verb `train`: prepare, train, score on the test split, publish. Each part is done once, whatever is
+killed in between: the same call goes on from what is committed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock import catalog
+from penstock.config import build, to_dict
+from penstock.errors import PenstockError, nearest
+from penstock.experiment.result import TrainResult, finish, stand
+from penstock.store import Store
+from penstock.training import run as folders
+from penstock.training.events import EventLog, OnEvent
+from penstock.training.means import Means, Workers, means
+from penstock.training.run import Run, RunSpec
+from penstock.workload import Workload
+
+if TYPE_CHECKING:
+    from penstock.data.dataset import Dataset
+
+__all__ = ["TrainResult", "default_name", "runs", "train"]
+
+
+def train(
+    workload_name: str,
+    *,
+    data: str | None = None,
+    preset: str | None = None,
+    config_file: Path | None = None,
+    overrides: Sequence[str] = (),
+    workers: Workers | None = None,
+    threads: int | None = None,
+    cpus: int | None = None,
+    gpus_per_worker: float | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    fresh: bool = False,
+    model: str | None = None,
+    start_from: str | None = None,
+    promote: bool = False,
+    live_first: bool | None = None,
+    store: Store | None = None,
+    skip_bad: int = 0,
+    on_event: OnEvent | None = None,
+) -> TrainResult:
+    """Prepare `data` if needed, train, evaluate on the test split, publish a version.
+
+    The same call again goes on where an earlier one was stopped; a finished run gives its result and trains
+    nothing. `threads` and `workers`: of each worker and how many; a run that goes on keeps its own.
+    `live_first`: whether the first version of a name becomes live (default: unless the data is synthetic).
+    PenstockError names what cannot be; RunFailed says how training went wrong.
+    """
+    began = time.perf_counter()
+    tell: OnEvent = on_event or (lambda event: None)
+    workload = catalog.find(workload_name)
+    if preset is not None and preset not in workload.presets:
+        raise PenstockError(f"{workload.name} has no preset {preset!r}{nearest(preset, workload.presets)}")
+    config = build(workload.config, workload.presets[preset or "default"], config_file, overrides)
+    store = store or Store.open()
+    asked = means(workers, threads, cpus, gpus_per_worker)
+    dataset = _prepare(workload, data or "synthetic", config, store, skip_bad, cpus, tell)
+    spec = RunSpec(
+        workload=workload.name,
+        reference=catalog.reference(workload.name),
+        trainer=next(iter(workload.trainers)),
+        config=to_dict(config),
+        dataset=dataset.id,
+        seed=seed,
+        workers=asked.workers,
+        max_workers=asked.max_workers,
+        threads=asked.threads,
+        device=asked.device,
+        strategy=_strategy(config.train.strategy, asked),
+        start_from=_pinned(store, start_from),
+        model=model or workload.name,
+    )
+    run = _run(store, name or default_name(spec), spec, fresh, keep_threads=threads is None)
+    if run.result is not None:
+        return stand(run, workload, dataset, store, promote, tell)
+    if workers is None:
+        asked = dataclasses.replace(asked, workers=run.spec.workers, max_workers=run.spec.max_workers)
+    with run.driver_lease():
+        _train(run, dataclasses.replace(asked, threads=run.spec.threads), cpus, tell)
+        return finish(run, workload, config, dataset, store, promote, live_first, tell, began)
+
+
+def default_name(spec: RunSpec) -> str:
+    """The workload and a hash of all that decides the result: the same command again means the same run."""
+    asked = json.dumps([spec.config, spec.dataset, spec.seed, spec.start_from, spec.trainer], sort_keys=True)
+    return f"{spec.workload[:55]}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+
+
+def runs(store: Store) -> list[dict[str, Any]]:
+    """Every run of the store, by name: what it trains, its state (finished, running, stopped), how far it is
+    and what it published."""
+    rows: list[dict[str, Any]] = []
+    for name in folders.names(store):
+        run = Run.open(store, name)
+        result = run.result or {}
+        event = EventLog(run.path / "events.jsonl").last_with("step") or {}
+        state = "finished" if result else "running" if run.driver_alive() else "stopped"
+        rows.append(
+            {
+                "run": name,
+                "workload": run.spec.workload,
+                "state": state,
+                "step": result.get("steps", event.get("step", 0)),
+                "steps": result.get("steps", event.get("steps")),
+                "attempts": len(run.attempts),
+                "workers": run.spec.workers,
+                "version": f"{result['model']}@{result['version']}" if result else None,
+            }
+        )
+    return rows
+
+
+# ---------------------------------------------------------------- the parts
+
+
+def _prepare(
+    workload: Workload[Any],
+    source: str,
+    config: Any,
+    store: Store,
+    skip_bad: int,
+    cpus: int | None,
+    tell: OnEvent,
+) -> Dataset:
+    from penstock.cluster import ensure_ray
+    from penstock.data.prepare import prepare
+    from penstock.data.ray_map import ray_mapper
+
+    # generated data needs no cluster: starting one takes longer than making it
+    mapper = None if source == "synthetic" else ray_mapper(lambda: ensure_ray(cpus))
+    return prepare(workload, source, config.data, store, skip_bad=skip_bad, mapper=mapper, on_event=tell)
+
+
+def _strategy(asked: str, by: Means) -> str:
+    return asked if asked != "auto" else "ddp" if by.gpus else "exact"
+
+
+def _pinned(store: Store, reference: str | None) -> str | None:
+    """`name@version`, whatever alias was given: it may have moved when the run goes on."""
+    if reference is None:
+        return None
+    from penstock import registry
+
+    return registry.find(store, reference).reference
+
+
+def _run(store: Store, name: str, spec: RunSpec, fresh: bool, keep_threads: bool) -> Run:
+    if name in folders.names(store):
+        if fresh:
+            old = Run.open(store, name)
+            with old.driver_lease():
+                folders.remove(old)
+        elif keep_threads:
+            spec = dataclasses.replace(spec, threads=Run.open(store, name).spec.threads)
+    return Run.create(store, name, spec)
+
+
+def _train(run: Run, by: Means, cpus: int | None, tell: OnEvent) -> None:
+    if run.outcome() is not None:
+        return  # killed while it was published
+    if by.alone:
+        from penstock.training.work import work
+        from penstock.training.world import World
+
+        events = EventLog(run.path / "events.jsonl")
+
+        def both(event: dict[str, Any]) -> None:
+            events.append(event)
+            tell(event)
+
+        work(run, World.alone(by.device), both)
+    else:
+        from penstock.cluster import ensure_ray
+        from penstock.training.on_ray import fit
+
+        os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+        ensure_ray(cpus)
+        fit(run, by, tell)
