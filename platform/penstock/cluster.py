@@ -19,6 +19,8 @@ _SETTINGS = {
     "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AUTH_MODE": "token",
+    # Serve's own HTTP proxy lets every request through the same door as the gateway does
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "penstock.serving.door:middlewares",
 }
 _LONGEST_TEMP = 36  # characters; Ray's sockets lie deeper, and a socket's path has at most 107
 

@@ -11,7 +11,7 @@ import binascii
 import io
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer
 
@@ -54,13 +54,20 @@ AudioBytes = Annotated[
 
 
 def media_fields(request: type[BaseModel]) -> dict[str, Media]:
-    """Field name -> Media of every media field, in declaration order."""
+    """Field name -> Media of every media field, optional ones (`ImageBytes | None`) too, in declaration
+    order."""
     return {
         name: mark
         for name, info in request.model_fields.items()
-        for mark in info.metadata
+        for mark in (*info.metadata, *_marks(info.annotation))
         if isinstance(mark, Media)
     }
+
+
+def _marks(kind: Any) -> list[Any]:
+    # pydantic lifts the marks out of Annotated[…], but not out of a union's members
+    inner = [mark for one in get_args(kind) for mark in _marks(one)]
+    return [*getattr(kind, "__metadata__", ()), *inner]
 
 
 def decode_image(raw: bytes, max_pixels: int = 16_000_000, first_frame: bool = False) -> Image.Image:

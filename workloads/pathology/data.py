@@ -47,19 +47,16 @@ class ImageFolder:
                 )
             files += pictures
             for file in pictures:
-                where = {"file": str(file.resolve()), "label": labels.index(folder.name)}
+                where = {"file": str(file.resolve()), "label": folder.name}
                 items.append(Item(str(file.relative_to(root)), split, unit(file.name, config), where))
-        trained = {folder.name for split, folder in folders if split != "test"}
-        for label in labels:
-            if label not in trained:
-                raise DataError(f"class {label!r} is in test/ but not in train/; add it there or remove it")
         schema = Schema(tuple(labels), {"patch": usual_side(files)})
         return Scan(items, schema, files, licence(root))
 
     def read(self, items: Sequence[Item], config: Data, schema: Schema) -> Iterable[Row | Fault]:
         for item in items:
+            label = schema.labels.index(item.where["label"])  # of a model's schema, when its data is read
             try:
-                yield {"image": Path(item.where["file"]).read_bytes(), "label": item.where["label"]}
+                yield {"image": Path(item.where["file"]).read_bytes(), "label": label}
             except OSError as error:
                 yield Fault(error.strerror or "cannot be read")
 
@@ -71,14 +68,16 @@ def subfolders(folder: Path) -> list[Path]:
 def split_folders(root: Path) -> list[tuple[Path, Split]]:
     """Where the class folders are, and the split of each place."""
     found = {folder.name.lower(): folder for folder in subfolders(root)}
-    if "train" not in found:
+    if "train" not in found and "test" not in found:
         return [(root, "")]
-    validation = [found[name] for name in VALIDATION if name in found]
     if unknown := sorted(set(found) - {"train", "test", *VALIDATION}):
-        raise DataError(f"{found[unknown[0]].name!r} stands beside train/; class folders belong inside train/ and test/")
-    if "test" in found:
-        return [(found["train"], "train"), *((v, "train") for v in validation), (found["test"], "test")]
-    return [(found["train"], "train" if validation else ""), *((v, "test") for v in validation)]
+        raise DataError(
+            f"folder {found[unknown[0]].name!r} stands beside train/ and test/; class folders belong inside them"
+        )
+    whole = "test" in found or any(name in found for name in VALIDATION)
+    uses: dict[str, Split] = {"train": "train" if whole else "", "test": "test"}
+    between: Split = "train" if "test" in found else "test"
+    return [(folder, uses.get(name, between)) for name, folder in found.items()]
 
 
 def unit(name: str, config: Data) -> str:

@@ -81,7 +81,7 @@ def stage(before: int, after: int) -> nn.Sequential:
         nn.Conv2d(after, after, 3, padding=1, bias=False),
         nn.GroupNorm(8, after),
         nn.ReLU(),
-        nn.MaxPool2d(2, ceil_mode=True),
+        nn.AvgPool2d(2, ceil_mode=True),
     )
 
 

@@ -37,7 +37,7 @@ def data(
 
     config = build(workload.config, workload.presets["default"], None, overrides)
     dataset = prepare(workload, data, config.data, store)
-    form, path = parse(data)
+    form, path = parse(data, workload.sources)
     source = resolve(workload.sources[form])()
     scan = source.scan(path, config.data)
     names = {dataset.train.row(index)["item"] for index in range(len(dataset.train))}

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from penstock.cli.shell import Shell, interval, verb
+from penstock.errors import PenstockError
 
 
 @verb("list", name="list")
@@ -19,7 +20,11 @@ def list_workloads(shell: Shell) -> dict[str, Any]:
     versions = published(Store.open(shell.store))
     rows: list[dict[str, Any]] = []
     for name in catalog.installed():
-        workload = catalog.find(name)
+        try:
+            workload = catalog.find(name)
+        except PenstockError as error:  # its neighbours are all right
+            rows.append({"name": name, "summary": str(error)})
+            continue
         rows.append(
             {
                 "name": name,
@@ -28,13 +33,13 @@ def list_workloads(shell: Shell) -> dict[str, Any]:
                 "presets": sorted(workload.presets),
                 "trainers": list(workload.trainers),
                 "verbs": [name] if workload.commands else [],
-                "models": [f"{v.name}@{v.version}" for v in versions if v.card["workload"] == name],
+                "models": [f"{v.name}@{v.version}" for v in versions if v.card.get("workload") == name],
             }
         )
     for row in rows:
         shell.say(f"{row['name']}: {row['summary']}")
         for key in ("sources", "presets", "verbs", "models"):
-            if row[key]:
+            if row.get(key):
                 shell.say(f"    {key:<8} {', '.join(row[key])}")
     if not rows:
         shell.say("no workload is installed; `penstock new NAME` writes one")

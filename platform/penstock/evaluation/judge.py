@@ -41,9 +41,10 @@ def evaluate(
     workload = registry.workload_of(version)
     model = registry.load(store, version)
     evaluator: Evaluator[Any, Any] = resolve(workload.evaluator)(model.config, model.schema)
+    extra: dict[str, Any] = {}
     if through is None:
         rows = test_rows(store, version, workload, model, data)
-        scored, extra = score(workload, model, rows), {}
+        scored = score(workload, model, rows)
     else:
         with connect(through, version.name, version.version, workload.answer) as endpoint:
             rows = test_rows(store, version, workload, model, data)
@@ -142,9 +143,7 @@ def compare(a: str, b: str, *, data: str | None = None, store: Store | None = No
         left, right = records_on(store, one, data), records_on(store, other, data)
     left, right = common(left, right)
     if not left.num_rows:
-        raise ModelError(
-            f"{one.reference} and {other.reference} have no test item in common; try other --data"
-        )
+        raise ModelError(f"{one.reference} and {other.reference} share no test item; try other --data")
     goal = one.card["goal"]
     metric_one, metric_other = metric_of(one, goal["metric"]), metric_of(other, goal["metric"])
     difference = paired(metric_one, left, metric_other, right)

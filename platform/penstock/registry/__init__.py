@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock import catalog
 from penstock.config import from_dict
-from penstock.errors import ConfigError, ModelError, nearest
+from penstock.errors import ConfigError, ModelError, PenstockError, nearest
 from penstock.registry.card import (
     ASSETS,
     RECORDS,
@@ -150,7 +150,10 @@ def published_by(store: Store, name: str, run: str) -> Version | None:
 
 def workload_of(version: Version) -> Workload[Any]:
     """The installed workload a card names; only an entry point of exactly that value will do."""
-    return catalog.find_reference(version.card["workload"], version.card["reference"])
+    try:
+        return catalog.find_reference(version.card["workload"], version.card["reference"])
+    except PenstockError as error:
+        raise ModelError(f"model {version.reference}: {error}") from error
 
 
 def config_of(version: Version) -> Any:
@@ -160,7 +163,7 @@ def config_of(version: Version) -> Any:
         return from_dict(workload.config, version.card["config"])
     except (ConfigError, TypeError) as error:
         raise ModelError(
-            f"model {version.reference} was made by another version of {workload.name}: {error}; train it again"
+            f"model {version.reference} is of another version of {workload.name}: {error}; train it again"
         ) from None
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from penstock.catalog import installed
 
 if TYPE_CHECKING:
     import torch
@@ -27,15 +25,14 @@ def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def code(workload: str, reference: str) -> dict[str, str]:
+def code(point: EntryPoint) -> dict[str, str]:
     """The versions of Penstock and of the workload's package, and a hash over the workload's Python
     files by name and content."""
-    point = installed().get(workload)
     package = "unknown" if point is None or point.dist is None else point.dist.version
     return {
         "penstock": package_version("penstock"),
         "workload": package,
-        "source_sha256": source_hash(reference),
+        "source_sha256": source_hash(point.value),
     }
 
 

@@ -54,7 +54,9 @@ def publish(
     """
     if not NAME.fullmatch(name):
         raise ModelError(f"{name!r} cannot name a model; use a-z, 0-9, '.', '_', '-'; at most 64 characters")
-    reference = catalog.reference(workload.name)
+    point = catalog.installed().get(workload.name)
+    if point is None:
+        raise ModelError(f"workload {workload.name!r} is not installed, so nobody could load its models")
     folder = store.models / name
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
@@ -63,7 +65,7 @@ def publish(
         "format": FORMAT,
         "name": name,
         "workload": workload.name,
-        "reference": reference,
+        "reference": point.value,
         "trainer": trainer,
         "schema": {"labels": list(schema.labels), "fields": dict(schema.fields)},
         "config": to_dict(config),
@@ -71,7 +73,7 @@ def publish(
         "metrics": {key: plain(value) for key, value in metrics.items()},
         "items": records.num_rows,
         "data": fingerprint.data(dataset_card),
-        "code": fingerprint.code(workload.name, reference),
+        "code": fingerprint.code(point),
         "run": run,
         "seed": seed,
         "tags": dict(tags or {}),

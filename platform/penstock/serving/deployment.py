@@ -2,107 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import asdict
-from time import monotonic
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+import ray
+from pydantic import ValidationError
 from ray import serve
 
+from penstock import registry
 from penstock.errors import ModelError
+from penstock.serving.batching import Batcher
 from penstock.serving.calls import Reply
 from penstock.serving.limits import Limits
 from penstock.serving.problems import pointer
 from penstock.serving.served import example
-from penstock.workload import Predictor, Refusal
-
-
-class Batcher:
-    """A predictor behind a queue. Every request gets a Reply, whatever the predictor does."""
-
-    def __init__(self, predictor: Predictor[Any, Any], limits: Limits) -> None:
-        self._predictor = predictor
-        # one thread: the event loop stays free for health checks while the model computes
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
-        self._stuck_s = limits.stuck_s
-        self._waiting = 0
-        self._moved = monotonic()
-        self._batched.set_max_batch_size(limits.batch)  # type: ignore[attr-defined]
-        self._batched.set_batch_wait_timeout_s(limits.batch_wait_s)  # type: ignore[attr-defined]
-
-    async def ask(self, request: BaseModel) -> Reply:
-        """The reply to one valid request, computed together with those that wait beside it."""
-        if self._waiting == 0:
-            self._moved = monotonic()
-        self._waiting += 1
-        try:
-            reply: Reply = await self._batched(request)  # type: ignore[call-arg, arg-type, assignment]
-            return reply
-        finally:
-            self._waiting -= 1
-
-    def check(self) -> None:
-        """RuntimeError when requests wait and nothing has moved for long: Serve replaces the replica."""
-        if self._waiting and monotonic() - self._moved > self._stuck_s:
-            raise RuntimeError(
-                f"{self._waiting} requests wait, no batch has finished for {self._stuck_s:g} s"
-            )
-
-    @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0)
-    async def _batched(self, requests: list[BaseModel]) -> list[Reply]:
-        # must not raise: an exception here would be everybody's answer
-        loop = asyncio.get_running_loop()
-        replies = await loop.run_in_executor(self._thread, self._replies, requests)
-        self._moved = monotonic()
-        return replies
-
-    def _replies(self, requests: Sequence[BaseModel]) -> list[Reply]:
-        try:
-            answers = self._predictor.predict(requests)
-            if len(answers) != len(requests):
-                raise ValueError(f"{len(answers)} answers to {len(requests)} requests")
-            return [_reply(answer) for answer in answers]
-        except Exception as error:
-            # whichever request it was, the others get their answers
-            if len(requests) > 1:
-                return [self._replies([request])[0] for request in requests]
-            return [Reply(fault=f"{type(error).__name__}: {error}"[:1000])]
-
-
-def _reply(answer: BaseModel | Refusal) -> Reply:
-    if isinstance(answer, Refusal):
-        return Reply(refusal=[(answer.pointer, answer.detail)])
-    return Reply(answer=answer.model_dump_json().encode())
+from penstock.store import Store
+from penstock.workload import resolve
 
 
 @serve.deployment
 class ModelReplica:
     """A replica of one model. It has answered its workload's own example before it takes requests."""
 
-    async def __init__(self, store: str, reference: str, limits: dict[str, Any]) -> None:
-        self.batcher: Batcher
-        await asyncio.to_thread(self._load, store, reference, Limits(**limits))
-        reply = await self.predict(example(self.request))
-        if "answer" not in reply:
-            raise ModelError(f"{reference} does not answer its own example: {dict(reply)}")
-
-    def _load(self, store: str, reference: str, limits: Limits) -> None:
-        import ray
-
-        from penstock import catalog, registry
-        from penstock.store import Store
-        from penstock.workload import resolve
-
+    def __init__(self, store: str, reference: str, limits: dict[str, Any]) -> None:
         opened = Store.open(store)
-        card = registry.find(opened, reference).card
-        workload = catalog.find_reference(card["workload"], card["reference"])
+        version = registry.find(opened, reference)
+        workload = registry.workload_of(version)
         device = "cuda" if ray.get_gpu_ids() else "cpu"
-        predictor = resolve(workload.predictor)(registry.load(opened, reference), device)
-        self.request: type[BaseModel] = workload.request
-        self.batcher = Batcher(predictor, limits)
+        predictor = resolve(workload.predictor)(registry.load(opened, version), device)
+        self.request = workload.request
+        self.batcher = Batcher(predictor, Limits(**limits))
+        reply = self.batcher.now(self.request.model_validate(example(self.request)))
+        if "answer" not in reply:
+            said = reply.get("fault") or reply["refusal"][0][1]
+            raise ModelError(f"{reference} does not answer its own example: {said}")
 
     async def predict(self, values: Mapping[str, Any]) -> Reply:
         """The reply to a request's values (JSON values, bytes where a field holds media)."""
@@ -123,7 +57,7 @@ class ModelReplica:
 
 def model_app(store: str, reference: str, limits: Limits, cpus: float, gpus: float) -> serve.Application:
     """One model as a Serve application. `reference`: name@version, fixed for the application's life."""
-    return ModelReplica.options(  # type: ignore[no-any-return]
+    return ModelReplica.options(  # type: ignore[attr-defined]
         num_replicas=1,
         ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
         # two batches: one computing, one filling

@@ -157,4 +157,4 @@ def middlewares() -> list[Any]:
     """For Serve's HTTP proxy, which calls this when it starts."""
     from starlette.middleware import Middleware
 
-    return [Middleware(Door)]  # type: ignore[arg-type]
+    return [Middleware(Door)]

@@ -115,7 +115,7 @@ def _log_to_stderr() -> None:
 
 def gateway_app(models: Sequence[Served], limits: Limits) -> serve.Application:
     """The gateway as a Serve application."""
-    return Gateway.options(  # type: ignore[no-any-return]
+    return Gateway.options(  # type: ignore[attr-defined]
         name="Gateway",
         num_replicas=1,
         ray_actor_options={"num_cpus": 0.1},

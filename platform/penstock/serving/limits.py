@@ -19,9 +19,9 @@ class Limits:
     deadline_s: float = 30.0  # for an answer, from the request's first line
     queue: int = 64  # requests waiting for a model; more are turned away
     batch: int = 16  # most requests answered together
-    batch_wait_s: float = 0.005  # for a batch to fill
+    batch_wait_s: float = 0.002  # for a batch to fill; a busy model fills it while computing another
     retry_after_s: int = 1  # what clients turned away are told to wait
-    stuck_s: float = 60.0  # a replica without progress for so long is replaced
+    stuck_s: float = 60.0  # a replica that computes one batch for so long is replaced
 
 
 HEAD_BYTES = 32 * KIB

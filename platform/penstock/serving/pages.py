@@ -27,9 +27,9 @@ Errors are <code>application/problem+json</code>.</p>
 {% for model in models %}
 <h2 id="{{ model.name }}">{{ model.name }}@{{ model.version }}</h2>
 <p>{{ model.summary }}</p>
-<pre>curl {{ base }}/v1/models/{{ model.name }}/predict -H 'Content-Type: application/json' -d '{{ model.curl }}'</pre>
+<pre>curl {{ model.url }} -H 'Content-Type: application/json' -d '{{ model.curl }}'</pre>
 {% for kind in model.kinds %}
-<pre>curl {{ base }}/v1/models/{{ model.name }}/predict -H 'Content-Type: {{ kind }}' --data-binary @FILE</pre>
+<pre>curl {{ model.url }} -H 'Content-Type: {{ kind }}' --data-binary @FILE</pre>
 {% endfor %}
 <table><tr><th>field</th><th>type</th><th></th></tr>
 {% for field in model.fields %}
@@ -43,14 +43,15 @@ Errors are <code>application/problem+json</code>.</p>
 def docs(models: Sequence[Served], base: str) -> str:
     """HTML; `base`: the URL by which the reader came."""
     page = Environment(autoescape=True).from_string(_PAGE)
-    return page.render(models=[_view(model) for model in models], base=base)
+    return page.render(models=[_view(model, base) for model in models])
 
 
-def _view(model: Served) -> dict[str, Any]:
+def _view(model: Served, base: str) -> dict[str, Any]:
     properties = model.workload.request.model_json_schema().get("properties", {})
     return {
         "name": model.name,
         "version": model.version,
+        "url": f"{base}/v1/models/{model.name}/predict",
         "summary": model.workload.summary,
         # in the shell's single quotes, a quote is written '\''
         "curl": json.dumps(model.example).replace("'", "'\\''"),

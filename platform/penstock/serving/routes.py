@@ -159,9 +159,8 @@ def _add_descriptions(app: FastAPI, models: Sequence[Served], running: Models, m
         return JSONResponse({"models": [model.summary() for model in models]})
 
     @app.get("/v1/models/{name}")
-    async def describe(name: str, request: Request) -> Response:
+    async def describe(name: str) -> Response:
         model = find(models, name)
-        request.state.model = model
         return JSONResponse(model.detail(), headers={"X-Model": model.title})
 
     @app.get("/healthz")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic, sleep
 from types import FrameType, TracebackType
 from typing import Any
 
-from penstock import cluster
+from penstock import cluster, registry
 from penstock.errors import ModelError, PenstockError
 from penstock.serving.limits import Limits
 from penstock.serving.served import Served
@@ -20,6 +23,7 @@ from penstock.store import Store
 
 _START_S = 180.0
 _POLL_S = 0.1
+_FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 
 
 class Endpoint:
@@ -28,14 +32,26 @@ class Endpoint:
     def __init__(self, url: str, models: Sequence[str], owns_ray: bool) -> None:
         self.url = url
         self.models = list(models)
+        """name@version of each."""
         self._owns_ray = owns_ray
         self._stopped = False
 
     def stop(self) -> None:
         """Lets requests finish for a moment, then ends every process of the endpoint. Harmless twice."""
-        if not self._stopped:
-            self._stopped = True
-            _stop(self._owns_ray)
+        if self._stopped:
+            return
+        self._stopped = True
+        from ray import serve as ray_serve
+
+        try:
+            names = [app_name for app_name in ray_serve.status().applications]
+            for name in names:
+                ray_serve.delete(name)
+            if not self._owns_ray:
+                ray_serve.shutdown()
+        finally:
+            if self._owns_ray:
+                cluster.shutdown()
 
     def __enter__(self) -> Endpoint:
         return self
@@ -49,7 +65,7 @@ class Endpoint:
 def serve(
     models: Sequence[str] = (),
     *,
-    store: Store,
+    store: Store | str | Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     limits: Limits | None = None,
@@ -58,57 +74,73 @@ def serve(
 ) -> Endpoint:
     """Puts `models` (name, name@alias or name@version; default: everything live) behind one URL.
 
-    Returns once every model has answered its own example and `on_ready(url)` has been told; with `block`,
-    only after Ctrl-C or SIGTERM, and stopped. Port 0 takes a free one. PenstockError: nothing to serve,
-    a damaged model, a port in use, an address that is not loopback.
+    Returns once every model has answered its own example and `on_ready(url)` has been told. With `block`
+    it stays until SIGTERM and returns the stopped endpoint, or until Ctrl-C, which it passes on after
+    stopping. Port 0 takes a free one. PenstockError: nothing to serve, a damaged model, a port in use, an
+    address that is not loopback.
     """
-    chosen = choose(store, models)
+    opened = store if isinstance(store, Store) else Store.open(store)
+    chosen = choose(opened, models)
     address = _loopback(host)
     port = _free_port(address, port)
-    previous = signal.getsignal(signal.SIGTERM)
-    url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
     owns_ray = _start_ray()
+    url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
     endpoint = Endpoint(url, [model.title for model in chosen], owns_ray)
-    try:
-        if block and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _interrupt)
-        _start(chosen, store, limits or Limits(), address, port)
-        if on_ready:
-            on_ready(url)
-        if block:
-            threading.Event().wait()
-    except KeyboardInterrupt:
-        endpoint.stop()
-        if not block:
+    with _until_terminated(block):
+        try:
+            _start(chosen, opened, limits or Limits(), address, port)
+            if on_ready:
+                on_ready(url)
+            if block:
+                threading.Event().wait()
+        except BaseException:
+            endpoint.stop()
             raise
-    except BaseException:
-        endpoint.stop()
-        raise
-    finally:
-        if block and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, previous)
     return endpoint
 
 
 def choose(store: Store, references: Sequence[str]) -> list[Served]:
     """The models that `references` name, or all that are live; ModelError names what is missing."""
-    from penstock import registry
-
     versions = [registry.find(store, reference) for reference in references]
     if not references:
-        versions = [one for one in registry.models(store) if "live" in one.aliases]
+        versions = [one for one in registry.models(store) if registry.LIVE in one.aliases]
     if not versions:
-        raise ModelError("no model is live; train one, or `penstock promote NAME VERSION live`")
+        raise ModelError("no model is live; train one, or: penstock promote NAME VERSION live")
     served: dict[str, Served] = {}
     for version in versions:
+        if version.fault:
+            raise ModelError(f"{version.fault}; to serve the others, name them")
         if version.name in served and served[version.name].version != version.version:
-            raise ModelError(f"{version.name!r} is named twice; one version of a name is served at a time")
-        aliases = tuple(sorted(version.aliases, key=lambda alias: (alias != "live", alias)))
+            raise ModelError(f"two versions of {version.name!r} are named; one is served at a time")
+        aliases = tuple(sorted(version.aliases, key=lambda alias: (alias != registry.LIVE, alias)))
         model = Served(version.name, version.version, aliases, version.card)
         if not model.example:
             raise ModelError(f"workload {model.workload.name!r} declares no example request")
         served[version.name] = model
     return list(served.values())
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception: whatever runs is left in order."""
+
+
+@contextmanager
+def _until_terminated(block: bool) -> Iterator[None]:
+    """The block runs until SIGTERM, where signals can be caught and the caller waits for nothing else."""
+    if not block or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except _Terminated:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _loopback(host: str) -> str:
@@ -121,8 +153,8 @@ def _loopback(host: str) -> str:
         ) from None
     if not loopback:
         raise PenstockError(
-            f"--host {host} can be reached from other machines, and that needs access keys, which this version "
-            f"does not have yet; use 127.0.0.1, behind a proxy that asks for credentials"
+            f"--host {host} can be reached from other machines, and this version has no access keys yet; "
+            f"use 127.0.0.1, behind a proxy that asks for credentials"
         )
     return address
 
@@ -134,8 +166,9 @@ def _free_port(address: str, port: int) -> int:
         try:
             probe.bind((address, port))
         except (OSError, OverflowError) as error:
-            why = "is in use" if isinstance(error, OSError) and error.errno == 98 else "cannot be used"
-            raise PenstockError(f"port {port} {why}; choose another: --port {min(port + 1, 65535)}") from None
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            why = "is in use" if taken else "cannot be used"
+            raise PenstockError(f"port {port} {why}; choose another, or --port 0 for a free one") from None
         return int(probe.getsockname()[1])
 
 
@@ -145,12 +178,14 @@ def _start_ray() -> bool:
 
     already = ray.is_initialized()
     cluster.ensure_ray()
-    with suppress(ValueError):
+    try:
         ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
-        raise PenstockError(
-            "Ray Serve runs on this cluster already; stop it first, or choose another RAY_ADDRESS"
-        )
-    return not already
+    except ValueError:
+        return not already
+    raise PenstockError(
+        "Ray Serve runs on this cluster already, with one HTTP port for all; "
+        "stop it, or choose another RAY_ADDRESS"
+    )
 
 
 def _start(models: Sequence[Served], store: Store, limits: Limits, address: str, port: int) -> None:
@@ -173,14 +208,15 @@ def _start(models: Sequence[Served], store: Store, limits: Limits, address: str,
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )
     _quiet()  # starting Serve sets its loggers up anew
-    share = max(0.05, min(0.5, int(100 * (cluster.available_cpus() - 0.2) / len(models)) / 100))
-    gpus = min(1.0, int(100 * ray.cluster_resources().get("GPU", 0) / len(models)) / 100)
-    apps = {
-        app_name(model.name): (model_app(str(store.root), model.title, limits, share, gpus), None)
+    cpus = max(0.05, min(0.5, _share(cluster.available_cpus() - 0.2, len(models))))
+    gpus = min(1.0, _share(ray.cluster_resources().get("GPU", 0), len(models)))
+    targets = [
+        ray_serve.RunTarget(
+            target=model_app(str(store.root), model.title, limits, cpus, gpus),
+            name=app_name(model.name),
+            route_prefix=None,
+        )
         for model in models
-    }
-    targets: list[Any] = [
-        ray_serve.RunTarget(target=app, name=name, route_prefix=None) for name, (app, _) in apps.items()
     ]
     targets.append(ray_serve.RunTarget(target=gateway_app(models, limits), name=GATEWAY, route_prefix="/"))
     ray_serve.run_many(
@@ -189,51 +225,39 @@ def _start(models: Sequence[Served], store: Store, limits: Limits, address: str,
     _wait([target.name for target in targets])
 
 
+def _share(whole: float, parts: int) -> float:
+    return int(100 * whole / parts) / 100
+
+
 def _wait(names: Sequence[str]) -> None:
-    """Until every application runs; a model is running once it has answered its example."""
+    """Until every application runs; a model runs once it has answered its own example."""
     from ray import serve as ray_serve
 
     until = monotonic() + _START_S
     waiting = list(names)
-    while waiting and monotonic() < until:
+    while waiting:
         found = ray_serve.status().applications
         for name in waiting:
-            if name in found and str(found[name].status.value) in ("DEPLOY_FAILED", "UNHEALTHY"):
+            if name in found and found[name].status.value in _FAILED:
                 raise ModelError(f"{name.removeprefix('model-')} cannot be served: {_cause(found[name])}")
         waiting = [name for name in waiting if name not in found or found[name].status.value != "RUNNING"]
+        if waiting and monotonic() > until:
+            raise PenstockError(
+                f"not ready after {_START_S:.0f} s: {', '.join(waiting)}; `penstock doctor` tells more"
+            )
         sleep(_POLL_S)
-    if waiting:
-        raise PenstockError(
-            f"not ready after {_START_S:.0f} s: {', '.join(waiting)}; `penstock doctor` tells more"
-        )
 
 
 def _cause(application: Any) -> str:
-    """The last line of the innermost traceback, without the exception's class."""
-    messages = [application.message, *(one.message for one in application.deployments.values())]
+    """What the innermost exception said, without its class."""
+    messages = [str(application.message), *(str(one.message) for one in application.deployments.values())]
     for line in reversed("\n".join(messages).splitlines()):
         kind, colon, text = line.strip().partition(": ")
         if colon and kind.endswith("Error") and " " not in kind:
             return text[:300]
-    return (messages[0].splitlines() or ["unknown"])[0][:300]
-
-
-def _stop(owns_ray: bool) -> None:
-    from ray import serve as ray_serve
-
-    with suppress(Exception) if owns_ray else suppress():
-        # a local Ray is stopped next, with whatever could not be asked to leave
-        ray_serve.shutdown()
-    if owns_ray:
-        cluster.shutdown()
+    return messages[0].partition("\n")[0][:300] or "no reason given"
 
 
 def _quiet() -> None:
-    import logging
-
     for name in ("ray.serve", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import StoreError
-from penstock.store import discard_folder, publish_folder, sha256_file, sweep
+from penstock.store import discard_folder, explained, publish_folder, sha256_file, sweep
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,8 @@ def save(folder: Path, step: int, tensors: Tensors, state: Any, metrics_bytes: i
         },
     }
     manifest = json.dumps({**facts, "sha256": _hash(facts)}).encode()
-    discard_folder(folder / name)  # a resumed run saves again only where it found a damaged one
+    with explained(folder / name):
+        discard_folder(folder / name)  # a resumed run saves again only where it found a damaged one
     with publish_folder(folder, name) as aside:
         for file, blob in (*blobs.items(), (MANIFEST, manifest)):
             (aside / file).write_bytes(blob)

@@ -133,7 +133,8 @@ class Training:
                 self._step(step)
                 self._after(step, saver)
         outcome = self._outcome()
-        self.tell({"event": "done", "step": outcome.steps, "items_per_s": outcome.items_per_s})
+        speed = {"items_per_s": outcome.items_per_s, "first_step_s": outcome.first_step_s}
+        self.tell({"event": "done", "step": outcome.steps, **speed})
         return outcome
 
     def _step(self, step: int) -> None:
