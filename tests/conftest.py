@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before any test module is imported: the path, and Ray's settings (Ray reads them when it is imported)."""
+    """Before any test module is imported: the path, and Ray's settings, which Ray reads on import."""
     toy = config.rootpath / "tests" / "installed"
     for place in (str(toy), str(ROOT)):
         if place not in sys.path:

@@ -83,7 +83,9 @@ class Predictor:
             time.sleep(0.01)
         red = float(picture.resize((1, 1)).getpixel((0, 0))[0])  # type: ignore[index]
         negative = png(colour=(255 - int(red), 0, 0)) if request.act == "negative" else None
-        return Answer(red=red * self.scale * request.gain, batch=batch, process=os.getpid(), negative=negative)
+        return Answer(
+            red=red * self.scale * request.gain, batch=batch, process=os.getpid(), negative=negative
+        )
 
 
 workload: Workload[toy.Config] = Workload(

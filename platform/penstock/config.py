@@ -133,7 +133,9 @@ def check_keys(kind: Any, values: Mapping[str, Any], prefix: str) -> None:
     for key, value in values.items():
         name = f"{prefix}{key}"
         if key not in types:
-            raise ConfigError(f"no setting {name}{nearest(name, dotted(kind, prefix))}")
+            here = [f"{prefix}{each}" for each in types]
+            hint = nearest(name, [*here, *dotted(kind, prefix)])
+            raise ConfigError(f"no setting {name}{hint if 'mean' in hint else '; known: ' + ', '.join(here)}")
         if dataclasses.is_dataclass(types[key]):
             if not isinstance(value, Mapping):
                 inner = ", ".join(dotted(types[key], f"{name}."))

@@ -46,10 +46,16 @@ _IN_JSON = (
 IMAGE = Media(("image/jpeg", "image/png"), 8 * MIB)
 AUDIO = Media(("audio/wav",), 16 * MIB)
 ImageBytes = Annotated[
-    bytes, *_IN_JSON, IMAGE, Field(json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/jpeg"})
+    bytes,
+    *_IN_JSON,
+    IMAGE,
+    Field(json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/jpeg"}),
 ]
 AudioBytes = Annotated[
-    bytes, *_IN_JSON, AUDIO, Field(json_schema_extra={"contentEncoding": "base64", "contentMediaType": "audio/wav"})
+    bytes,
+    *_IN_JSON,
+    AUDIO,
+    Field(json_schema_extra={"contentEncoding": "base64", "contentMediaType": "audio/wav"}),
 ]
 
 
@@ -70,6 +76,10 @@ def _marks(kind: Any) -> list[Any]:
     return [*getattr(kind, "__metadata__", ()), *inner]
 
 
+class Refused(ValueError):
+    """Media that is not taken; the message is for whoever sent it."""
+
+
 def decode_image(raw: bytes, max_pixels: int = 16_000_000, first_frame: bool = False) -> Image.Image:
     """An RGB picture, upright (EXIF applied), from JPEG or PNG; CMYK, palette and 16-bit are
     converted. ValueError says what is wrong, without a path and without the input."""
@@ -81,24 +91,27 @@ def decode_image(raw: bytes, max_pixels: int = 16_000_000, first_frame: bool = F
             picture = Image.open(io.BytesIO(raw), formats=("JPEG", "PNG"))
             width, height = picture.size
             if width * height > max_pixels:
-                raise ValueError(f"{width} x {height} pixels; at most {max_pixels:,} are allowed")
+                raise Refused(f"{width} x {height} pixels; at most {max_pixels:,} are allowed")
             if width == 0 or height == 0:
-                raise ValueError("the picture has no pixels")
-            if getattr(picture, "n_frames", 1) > 1 and not first_frame:
-                raise ValueError("the picture is animated; send one frame")
+                raise Refused("the picture has no pixels")
+            # an MPO is what many phones call a JPEG: its second picture is a preview or the other eye
+            moving = getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO"
+            if moving and not first_frame:
+                raise Refused("the picture is animated; send one frame")
             picture.load()
             upright = ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I;16") or upright.mode == "I":
                 # 16 bits a channel: keep the high byte (PIL's own convert clips at 255)
                 upright = upright.convert("I").point(lambda value: value / 256).convert("L")
             return upright.convert("RGB")
-    except ValueError:
+    except Refused:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise ValueError("the picture has too many pixels") from None
-    except (OSError, SyntaxError, EOFError, MemoryError, IndexError, TypeError, KeyError) as error:
+        raise Refused("the picture has too many pixels") from None
+    except Exception as error:
+        # Pillow's decoders raise nearly anything on damaged bytes: OSError, SyntaxError, struct.error, …
         kind = "truncated" if "truncated" in str(error).lower() else "damaged, or neither JPEG nor PNG"
-        raise ValueError(f"the picture is {kind}") from None
+        raise Refused(f"the picture is {kind}") from None
 
 
 def decode_wav(raw: bytes, max_seconds: float = 60.0) -> tuple[np.ndarray[Any, Any], int]:
@@ -108,24 +121,38 @@ def decode_wav(raw: bytes, max_seconds: float = 60.0) -> tuple[np.ndarray[Any, A
     import soundfile
 
     if raw[:4] != b"RIFF" or raw[8:12] != b"WAVE":
-        raise ValueError("not a WAV file")
+        raise Refused("not a WAV file")
+    if _ends_early(raw):
+        # libsndfile would quietly read what there is
+        raise Refused("the WAV file is truncated")
     try:
         with soundfile.SoundFile(io.BytesIO(raw)) as file:
             rate, channels, frames = int(file.samplerate), int(file.channels), int(file.frames)
             if not 8_000 <= rate <= 48_000:
-                raise ValueError(f"{rate} Hz; 8000 to 48000 are allowed")
+                raise Refused(f"{rate} Hz; 8000 to 48000 are allowed")
             if channels not in (1, 2):
-                raise ValueError(f"{channels} channels; one or two are allowed")
+                raise Refused(f"{channels} channels; one or two are allowed")
             if frames == 0:
-                raise ValueError("the sound has no samples")
+                raise Refused("the sound has no samples")
             if frames > max_seconds * rate:
-                raise ValueError(f"{frames / rate:.1f} s long; at most {max_seconds:.0f} s are allowed")
+                raise Refused(f"{frames / rate:.1f} s long; at most {max_seconds:.0f} s are allowed")
             wave = file.read(dtype="float32", always_2d=True)
     except soundfile.SoundFileError:
-        raise ValueError("the WAV file is damaged") from None
+        raise Refused("the WAV file is damaged") from None
     if len(wave) != frames:
-        raise ValueError("the WAV file is truncated")
+        raise Refused("the WAV file is truncated")
     mono = wave.mean(axis=1)
     if not np.isfinite(mono).all():
-        raise ValueError("the sound has samples that are not finite")
+        raise Refused("the sound has samples that are not finite")
     return np.ascontiguousarray(mono, dtype=np.float32), rate
+
+
+def _ends_early(raw: bytes) -> bool:
+    """Whether the samples are said to go on beyond the end of the bytes."""
+    at = 12
+    while at + 8 <= len(raw):
+        name, size = raw[at : at + 4], int.from_bytes(raw[at + 4 : at + 8], "little")
+        if name == b"data":
+            return at + 8 + size > len(raw)
+        at += 8 + size + size % 2
+    return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
+import sys
 import traceback
 import uuid
 from collections.abc import Callable
@@ -78,9 +80,11 @@ def fork(workers: int, strategy: str, folder: Path, body: Callable[[World], None
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
-        if process.is_alive():
-            process.kill()
+        process.join(60)
+    hung = [process for process in processes if process.is_alive()]
+    for process in hung:
+        process.kill()
+    assert not hung, f"{len(hung)} of {workers} workers hang"
     return sum(process.exitcode != 0 for process in processes)
 
 
@@ -94,6 +98,7 @@ def _worker(rank: int, size: int, strategy: str, meeting: Path, body: Callable[[
         body(World.distributed("cpu", strategy))
     except BaseException:
         traceback.print_exc()
-        raise
-    finally:
-        dist.destroy_process_group()
+        # at once: torch's clean-up of DDP may wait for ever for a peer that has died as well
+        sys.stderr.flush()
+        os._exit(1)
+    dist.destroy_process_group()

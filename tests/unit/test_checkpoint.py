@@ -97,7 +97,7 @@ def test_every_flipped_bit_of_a_manifest_is_noticed(tmp_path: Path) -> None:
     for byte in range(len(raw)):
         for bit in (0, 4):
             path.write_bytes(raw[:byte] + bytes([raw[byte] ^ (1 << bit)]) + raw[byte + 1 :])
-            with pytest.raises(StoreError, match="damaged|missing"):
+            with pytest.raises(StoreError, match=r"damaged|missing"):
                 checkpoint.at(tmp_path, 10)
 
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from types import FrameType, TracebackType
@@ -42,13 +42,15 @@ class Endpoint:
             return
         self._stopped = True
         from ray import serve as ray_serve
+        from ray.serve.exceptions import RayServeException
+
+        from penstock.serving.gateway import GATEWAY
 
         try:
-            names = [app_name for app_name in ray_serve.status().applications]
-            for name in names:
-                ray_serve.delete(name)
-            if not self._owns_ray:
-                ray_serve.shutdown()
+            with suppress(RayServeException):  # where Serve never came up
+                ray_serve.delete(GATEWAY)  # first: requests on their way still find their model
+                if not self._owns_ray:
+                    ray_serve.shutdown()
         finally:
             if self._owns_ray:
                 cluster.shutdown()
@@ -110,6 +112,7 @@ def choose(store: Store, references: Sequence[str]) -> list[Served]:
     for version in versions:
         if version.fault:
             raise ModelError(f"{version.fault}; to serve the others, name them")
+        registry.verify(version)  # here, in one line, rather than by a replica that does not start
         if version.name in served and served[version.name].version != version.version:
             raise ModelError(f"two versions of {version.name!r} are named; one is served at a time")
         aliases = tuple(sorted(version.aliases, key=lambda alias: (alias != registry.LIVE, alias)))

@@ -34,7 +34,7 @@ def repeats(subject: Subject) -> None:
         for _ in range(2):
             reseed(0, 0, 0)
             total, weight = objective.loss(batch)
-            seen.append((float(total), float(weight)))
+            seen.append((float(total.detach()), float(weight)))
         assert seen[0] == seen[1], f"loss {objective.name!r} of one batch is {seen[0]}, then {seen[1]}"
         assert math.isfinite(seen[0][0]) and seen[0][1] > 0, (
             f"loss {objective.name!r} is {seen[0][0]}, weight {seen[0][1]}"

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from penstock.store import explained
+
 OnEvent = Callable[[dict[str, Any]], None]
 
 
@@ -18,7 +20,7 @@ class EventLog:
         self.path = path
 
     def append(self, event: Mapping[str, Any]) -> None:
-        with self.path.open("ab") as file:
+        with explained(self.path), self.path.open("ab") as file:
             spent = {"time": time.time(), "cpu_s": time.process_time()}  # what `penstock bench train` reads
             file.write(json.dumps({**event, **spent}).encode() + b"\n")
 
