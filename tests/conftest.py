@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.command import Finished
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,6 +47,27 @@ def store(tmp_path: Path) -> object:
     from penstock.store import Store
 
     return Store.open(tmp_path / "store")
+
+
+@pytest.fixture
+def cli(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Finished]:
+    """Runs `penstock WORDS…` in this process, in the test's own store: a new process costs seconds."""
+    from penstock.cli import main
+    from tests.command import Finished
+
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+
+    def run(*words: object) -> Finished:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["penstock", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capfd.readouterr()
+        return Finished(int(ended.value.code or 0), printed.out, printed.err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import os
 import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def run_demo(
     store: str | Path | None = None,
     say: Say = print,
     answer: Callable[[Mapping[str, Any]], None] = lambda result: None,
-    on_event: OnEvent = lambda event: None,
+    progress: Callable[[], AbstractContextManager[OnEvent]] = lambda: nullcontext(ignore),
 ) -> dict[str, Any]:
     """Trains the workloads `names` (default: all) with preset smoke in the folder `demo` of the store, serves
     them and, with `once`, sends each one request over HTTP and stops; else stays until Ctrl-C.
@@ -43,7 +44,7 @@ def run_demo(
     if not chosen:
         raise PenstockError("no workload is installed; `penstock new NAME` writes one")
     say(f"demo in {place.root}: what is trained is kept there")
-    models = [train_one(name, place, say, on_event) for name in chosen]
+    models = [train_one(name, place, say, progress) for name in chosen]
     say("starting the endpoint")
     with serve(models, store=place, port=port, block=False) as endpoint:
         samples = {model: write_sample(model, place) for model in models}
@@ -61,16 +62,23 @@ def run_demo(
     return result
 
 
-def train_one(name: str, store: Store, say: Say, on_event: OnEvent) -> str:
+def ignore(event: dict[str, Any]) -> None:
+    """Nobody wants to see it."""
+
+
+def train_one(
+    name: str, store: Store, say: Say, progress: Callable[[], AbstractContextManager[OnEvent]]
+) -> str:
     """Trains and publishes one workload, in this process; "name@version"."""
     from penstock import registry
     from penstock.experiment import train
 
     say(f"{name}: training with preset smoke on synthetic data")
     threads = min(len(os.sched_getaffinity(0)), 4)
-    made = train(
-        name, preset="smoke", workers=1, threads=threads, store=store, live_first=True, on_event=on_event
-    )
+    with progress() as show:
+        made = train(
+            name, preset="smoke", workers=1, threads=threads, store=store, live_first=True, on_event=show
+        )
     if "live" not in made.aliases:  # the demo's newest is what the demo serves
         registry.promote(store, made.model, made.version)
     goal = catalog.find(name).goal.metric

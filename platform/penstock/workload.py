@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 C = TypeVar("C")  # the workload's config
 B = TypeVar("B")  # its batch
 Q = TypeVar("Q", bound=BaseModel)  # its request
-A = TypeVar("A", bound=BaseModel)  # its answer
 QIn = TypeVar("QIn", bound=BaseModel, contravariant=True)
 AOut = TypeVar("AOut", bound=BaseModel, covariant=True)
-BIn = TypeVar("BIn")
+AIn = TypeVar("AIn", bound=BaseModel, contravariant=True)
+BIn = TypeVar("BIn", contravariant=True)
 
 Row = Mapping[str, Any]
 """One item by column: numpy arrays, bytes, str, int or float."""
@@ -218,7 +218,7 @@ class Predictor(Protocol[QIn, AOut]):
         ...
 
 
-class Evaluator(Protocol[Q, A]):
+class Evaluator(Protocol[Q, AIn]):
     """How answers are scored; evaluate, compare, intervals and validation use only this. Made as
     `Evaluator(config, schema)`."""
 
@@ -226,7 +226,7 @@ class Evaluator(Protocol[Q, A]):
         """Raw rows as a client would send them."""
         ...
 
-    def records(self, rows: Sequence[Row], answers: Sequence[A | Refusal]) -> pa.Table:
+    def records(self, rows: Sequence[Row], answers: Sequence[AIn | Refusal]) -> pa.Table:
         """One record per item, with what `summarise` needs; a Refusal scores as wrong. The
         platform adds the columns `item` and `unit`."""
         ...

@@ -20,23 +20,6 @@ from tests.command import Finished, environment
 VERBS = sorted(command.name or "" for command in app.registered_commands)
 
 
-@pytest.fixture
-def here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Finished]:
-    """Runs the command in this process: a new one costs half a second each time."""
-    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
-
-    def run(*words: str) -> Finished:
-        monkeypatch.setattr(sys, "argv", ["penstock", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capfd.readouterr()
-        return Finished(int(ended.value.code or 0), printed.out, printed.err)
-
-    return run
-
-
 def heavy_after(code: str) -> set[str]:
     """Which heavy packages a new interpreter has imported after running `code`."""
     watch = (
@@ -83,7 +66,7 @@ def test_every_help_ends_with_a_working_example(verb: str) -> None:
     command.make_context(verb, words, resilient_parsing=False)
 
 
-def test_the_verbs_of_this_version_are_all_there() -> None:
+def test_the_verbs_of_this_version_are_all_tcli() -> None:
     wanted = "list new doctor prepare train evaluate predict compare models promote serve runs report bench"
     assert sorted([*wanted.split(), "check", "demo"]) == VERBS
 
@@ -107,20 +90,20 @@ def test_the_verbs_of_this_version_are_all_there() -> None:
     ],
 )
 def test_an_error_is_one_line_with_the_way_out(
-    words: list[str], says: str, here: Callable[..., Finished]
+    words: list[str], says: str, cli: Callable[..., Finished]
 ) -> None:
-    assert here(*words).error.startswith(f"penstock: {says}")
+    assert cli(*words).error.startswith(f"penstock: {says}")
 
 
 def test_a_broken_workload_spoils_only_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Callable[..., Finished]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Finished]
 ) -> None:
     broken = tmp_path / "broken-0.dist-info"
     broken.mkdir()
     (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0\n")
     (broken / "entry_points.txt").write_text("[penstock.workloads]\nbroken = no_such_module:workload\n")
     monkeypatch.syspath_prepend(tmp_path)
-    listed = {row["name"]: row for row in here("list", "--json").json["workloads"]}
+    listed = {row["name"]: row for row in cli("list", "--json").json["workloads"]}
     assert "cannot be imported" in listed["broken"]["summary"]
     assert listed["toy"]["presets"] == ["default", "gpu", "smoke"]
 
@@ -142,9 +125,9 @@ def test_the_last_line_is_json_whatever_is_printed_before_it(tmp_path: Path) -> 
     assert "more chatter" in done.stderr
 
 
-def test_global_options_stand_before_or_after_the_verb(tmp_path: Path, here: Callable[..., Finished]) -> None:
-    before = here("--json", "--store", str(tmp_path / "a"), "models").json
-    after = here("models", "--json", "--store", str(tmp_path / "a")).json
+def test_global_options_stand_before_or_after_the_verb(tmp_path: Path, cli: Callable[..., Finished]) -> None:
+    before = cli("--json", "--store", str(tmp_path / "a"), "models").json
+    after = cli("models", "--json", "--store", str(tmp_path / "a")).json
     assert before == after == {"models": []}
     assert not (tmp_path / "store").exists()
 

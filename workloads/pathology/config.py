@@ -69,7 +69,8 @@ class Config:
     model: Net = field(default_factory=Net)
     augment: Augment = field(default_factory=Augment)
     optim: Optim = field(default_factory=lambda: Optim(lr=2e-3, weight_decay=0.05, warmup_steps=40))
-    train: Train = field(default_factory=lambda: Train(epochs=40, batch=32, ema=0.99))
+    # "last": a small validation split is soon answered perfectly, and "best" would be the first to do so
+    train: Train = field(default_factory=lambda: Train(epochs=60, batch=32, ema=0.99, publish="last"))
     positive: str = ""  # the label to find, of two; "" = the first that is not named like normal tissue
 
 

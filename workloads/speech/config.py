@@ -45,7 +45,9 @@ class Net:
 
     def __post_init__(self) -> None:
         if not 13 <= self.coefficients <= self.mels:
-            raise ConfigError(f"model.coefficients = {self.coefficients}: 13 to model.mels ({self.mels}) are possible")
+            raise ConfigError(
+                f"model.coefficients = {self.coefficients}: 13 to model.mels ({self.mels}) are possible"
+            )
         if self.width < 8 or self.width % 8:
             raise ConfigError(f"model.width = {self.width}: a multiple of 8 is needed")
 

@@ -85,7 +85,7 @@ def read_lists(root: Path, files: Mapping[str, Path]) -> dict[str, Literal["trai
     listed: dict[str, set[str]] = {}
     for name in ("test_list.txt", "testing_list.txt", "train_list.txt"):
         if (root / name).is_file():
-            listed[name] = set((root / name).read_text(encoding="utf-8").split())
+            listed[name] = set((root / name).read_text(encoding="utf-8").splitlines()) - {""}
             for missing in sorted(listed[name] - set(files))[:1]:
                 raise DataError(f"{name} names {missing!r}, which is not there; correct the list")
     test = listed.get("test_list.txt", listed.get("testing_list.txt"))
@@ -95,7 +95,9 @@ def read_lists(root: Path, files: Mapping[str, Path]) -> dict[str, Literal["trai
     for both in sorted(train & test)[:1]:
         raise DataError(f"{both!r} is in the lists of train and of test; remove it from one")
     for neither in sorted(set(files) - train - test)[:1]:
-        raise DataError(f"{neither!r} is neither in train_list.txt nor in the list of test clips; add it to one")
+        raise DataError(
+            f"{neither!r} is neither in train_list.txt nor in the list of test clips; add it to one"
+        )
     return {name: "test" if name in test else "train" for name in files}
 
 
@@ -121,7 +123,9 @@ def read_actions(file: Path, labels: Sequence[str]) -> bytes:
         if label not in labels:
             raise DataError(f"actions file {file.name!r}: no label {label!r}{nearest(label, labels)}")
         if not isinstance(action, str):
-            raise DataError(f'actions file {file.name!r}: {label} = {action!r}; write {label} = "name of the action"')
+            raise DataError(
+                f'actions file {file.name!r}: {label} = {action!r}; write {label} = "name of the action"'
+            )
     return text.encode()
 
 

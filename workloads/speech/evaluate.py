@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,11 @@ import pyarrow as pa
 from penstock.workload import Refusal, Row, Schema
 from workloads.speech.config import Config
 from workloads.speech.messages import SpeechAnswer, SpeechRequest
+
+if TYPE_CHECKING:
+    from penstock.report import Figure
+
+MOST_SPEAKERS = 40  # bars one can tell apart
 
 
 class SpeechEvaluator:
@@ -26,7 +31,9 @@ class SpeechEvaluator:
         heard = [-1 if isinstance(a, Refusal) else self.labels.index(a.label) for a in answers]
         score = [0.0 if isinstance(a, Refusal) else a.probabilities[a.label] for a in answers]
         label = pa.array([int(row["label"]) for row in rows], pa.int64())
-        return pa.table({"label": label, "heard": pa.array(heard, pa.int64()), "score": pa.array(score, pa.float64())})
+        return pa.table(
+            {"label": label, "heard": pa.array(heard, pa.int64()), "score": pa.array(score, pa.float64())}
+        )
 
     def summarise(self, records: pa.Table) -> dict[str, float]:
         label, heard = records["label"].to_numpy(), records["heard"].to_numpy()
@@ -39,3 +46,32 @@ class SpeechEvaluator:
         present = said + found > 0
         f1 = 2 * right[present] / (said + found)[present]
         return {"accuracy": float((label == heard).mean()), "macro_f1": float(f1.mean())}
+
+    def figures(
+        self, records: pa.Table, rows: Sequence[Row], answers: Sequence[SpeechAnswer | Refusal]
+    ) -> list[Figure]:
+        """The confusion matrix, and where several clips a speaker are known, who is understood how well."""
+        from penstock.report import confusion_figure
+
+        label, heard = records["label"].to_numpy(), records["heard"].to_numpy()
+        speakers, who = np.unique(
+            records["unit"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True
+        )
+        made = [confusion_figure(label, heard, self.labels)]
+        if 2 * len(speakers) <= len(label) and len(speakers) <= MOST_SPEAKERS:
+            made.append(
+                speaker_figure(speakers.tolist(), np.bincount(who, label == heard) / np.bincount(who))
+            )
+        return made
+
+
+def speaker_figure(speakers: Sequence[str], accuracy: Any) -> Figure:
+    from penstock.report.figures import draw
+
+    def paint(axes: Any) -> None:
+        bars = axes.barh(speakers, accuracy)
+        axes.bar_label(bars, [f"{share:.3f}" for share in accuracy], padding=3, fontsize=8)
+        axes.set(xlabel="accuracy", xlim=(0, 1.1))
+        axes.invert_yaxis()
+
+    return draw("Accuracy by speaker", paint, height=1.2 + 0.22 * len(speakers))

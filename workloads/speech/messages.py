@@ -26,8 +26,8 @@ class SpeechRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"audio": example_wav()}]})
 
-    audio: AudioBytes = Field(description="WAV, 8 to 48 kHz, one or two channels, 60 s at most; base64 in JSON")
-    min_score: float = Field(0.5, ge=0, le=1, description="words less certain than this are left out of `words`")
+    audio: AudioBytes = Field(description="WAV, 8 to 48 kHz, mono or stereo, up to 60 s; base64 in JSON")
+    min_score: float = Field(0.5, ge=0, le=1, description="less certain words are left out of `words`")
 
 
 class Word(BaseModel):
@@ -50,7 +50,9 @@ class SpeechAnswer(BaseModel):
                     "label": "seven",
                     "probabilities": {"six": 0.02, "seven": 0.98},
                     "action": "light.on",
-                    "words": [{"start": 0.0, "end": 0.43, "label": "seven", "score": 0.98, "action": "light.on"}],
+                    "words": [
+                        {"start": 0.0, "end": 0.4, "label": "seven", "score": 0.98, "action": "light.on"}
+                    ],
                     "text": "seven",
                 }
             ]

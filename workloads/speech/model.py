@@ -5,16 +5,17 @@ Shapes: B clips, M mel bands (or coefficients), T frames, C channels.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from penstock.nn import Dropout
 from torch import Tensor, nn
 from torchaudio.functional import create_dct
 from torchaudio.transforms import MelSpectrogram
 
+from penstock.nn import Dropout
 from penstock.workload import Schema
 from workloads.speech.config import Config, Net
 
@@ -33,10 +34,9 @@ class Features(nn.Module):
 
     def __init__(self, rate: int, net: Net) -> None:
         super().__init__()
-        window = round(0.032 * rate)
-        self.mel = MelSpectrogram(
-            rate, n_fft=2 * window, win_length=window, hop_length=window * 5 // 16, f_min=60.0, n_mels=net.mels
-        )
+        window = round(0.032 * rate)  # 32 ms, every 10 ms
+        hop = round(0.01 * rate)
+        self.mel = MelSpectrogram(rate, 2 * window, window, hop, f_min=60.0, n_mels=net.mels)
         # Not torchaudio's MFCC: it cuts off at 80 dB below the loudest spot of the whole batch, so that an
         # answer would depend on what else is in the batch.
         dct = create_dct(net.coefficients, net.mels, "ortho") if net.features == "mfcc" else None
@@ -91,7 +91,7 @@ class Convolutions(nn.Module):
     def __init__(self, bands: int, width: int, stages: int) -> None:
         super().__init__()
         sizes = [1, *(width * 2**k for k in range(stages))]
-        self.stages = nn.Sequential(*(stage(a, b) for a, b in zip(sizes, sizes[1:], strict=False)))
+        self.stages = nn.Sequential(*(stage(a, b) for a, b in itertools.pairwise(sizes)))
         self.channels = sizes[-1] * math.ceil(bands / 2**stages)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -99,11 +99,11 @@ class Convolutions(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """Vectors [B, T, channels] -> what a two-way LSTM makes of them [B, T, 2 x size]."""
+    """Vectors [B, T, channels] -> what a two-way LSTM makes of them [B, T, size]."""
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(channels, size, batch_first=True, bidirectional=True)
+        self.lstm = nn.LSTM(channels, size // 2, batch_first=True, bidirectional=True)
 
     def forward(self, vectors: Tensor) -> Tensor:
         return self.lstm(vectors)[0]
@@ -128,7 +128,8 @@ def positions(vectors: Tensor) -> Tensor:
     """Sines that tell a Transformer where it is: [T, size]."""
     steps, size = vectors.shape[1:]
     time = torch.arange(steps, dtype=vectors.dtype, device=vectors.device)[:, None]
-    pace = torch.exp(torch.arange(0, size, 2, dtype=vectors.dtype, device=vectors.device) * (-math.log(100.0) / size))
+    pair = torch.arange(0, size, 2, dtype=vectors.dtype, device=vectors.device)
+    pace = torch.exp(pair * (-math.log(100.0) / size))
     return torch.stack([torch.sin(time * pace), torch.cos(time * pace)], -1).flatten(1)
 
 
@@ -142,12 +143,12 @@ class Listener(nn.Module):
         bands = net.coefficients if net.features == "mfcc" else net.mels
         self.convolutions = Convolutions(bands, net.width, stages=3 if net.kind == "cnn" else 2)
         channels = self.convolutions.channels
-        if net.kind == "cnn":
-            self.over_time, size = nn.Identity(), channels
-        elif net.kind == "crnn":
-            self.over_time, size = Recurrent(channels, 2 * net.width), 4 * net.width
-        else:
-            self.over_time, size = Attention(channels, 4 * net.width), 4 * net.width
+        size = channels if net.kind == "cnn" else 4 * net.width
+        self.over_time: nn.Module = nn.Identity()
+        if net.kind == "crnn":
+            self.over_time = Recurrent(channels, size)
+        elif net.kind == "transformer":
+            self.over_time = Attention(channels, size)
         self.dropout = Dropout(net.dropout)
         self.head = nn.Linear(size, labels)
 

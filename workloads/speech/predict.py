@@ -22,6 +22,9 @@ MARGIN = 0.04  # seconds kept on either side of a sound
 SHORTEST = 0.08  # seconds; a shorter sound is a click
 QUIET_DB = 35.0  # what is further below the loudest frame is silence
 
+Span = tuple[int, int]  # samples: start, end
+Scores = np.ndarray[Any, Any]  # float64 [labels], probabilities
+
 
 class SpeechPredictor:
     """A loaded listener, answering a batch at a time."""
@@ -43,15 +46,13 @@ class SpeechPredictor:
             except ValueError as error:
                 waves.append(Refusal(str(error), "/audio"))
         spans = [[] if isinstance(wave, Refusal) else self.windows(wave) for wave in waves]
-        heard = iter(
-            self.listen(
-                [
-                    fit(wave[start:end], self.data.samples)
-                    for wave, windows in zip(waves, spans, strict=True)
-                    for start, end in windows
-                ]
-            )
-        )
+        clips = [
+            fit(wave[start:end], self.data.samples)
+            for wave, windows in zip(waves, spans, strict=True)
+            if not isinstance(wave, Refusal)
+            for start, end in windows
+        ]
+        heard = iter(self.listen(clips))
         answers: list[SpeechAnswer | Refusal] = []
         for request, wave, windows in zip(requests, waves, spans, strict=True):
             if isinstance(wave, Refusal):
@@ -63,9 +64,9 @@ class SpeechPredictor:
                 answers.append(self.answer(whole, words, request.min_score))
         return answers
 
-    def windows(self, wave: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
-        """Where to listen, as samples (start, end): the whole; in a recording longer than a clip then each sound
-        between pauses too, and across a sound longer than a clip a window slides by half its length."""
+    def windows(self, wave: np.ndarray[Any, Any]) -> list[Span]:
+        """Where to listen, as samples (start, end): the whole; in a recording longer than a clip also each
+        sound between pauses, and across one longer than a clip a window slides by half its length."""
         samples = self.data.samples
         found = [(0, len(wave))]
         if len(wave) <= samples:
@@ -76,15 +77,16 @@ class SpeechPredictor:
         return found
 
     @torch.inference_mode()
-    def listen(self, clips: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+    def listen(self, clips: Sequence[np.ndarray[Any, Any]]) -> list[Scores]:
         """Probabilities float64 [labels] of each clip."""
-        heard: list[np.ndarray[Any, Any]] = []
+        heard: list[Scores] = []
         for k in range(0, len(clips), BATCH):
             wave = torch.from_numpy(np.stack(clips[k : k + BATCH])).to(self.device)
             heard += list(self.module(wave).double().softmax(1).cpu().numpy())
         return heard
 
-    def answer(self, whole: Any, timed: Sequence[tuple[tuple[int, int], Any]], min_score: float) -> SpeechAnswer:
+    def answer(self, whole: Scores, timed: Sequence[tuple[Span, Scores]], min_score: float) -> SpeechAnswer:
+        """What was heard as a whole, and span by span as a time line."""
         words: list[Word] = []
         for (start, end), scores in timed:
             label, score = self.labels[int(scores.argmax())], float(scores.max())
@@ -107,7 +109,7 @@ class SpeechPredictor:
         )
 
 
-def sounds(wave: np.ndarray[Any, Any], rate: int) -> list[tuple[int, int]]:
+def sounds(wave: np.ndarray[Any, Any], rate: int) -> list[Span]:
     """Stretches between pauses as samples (start, end), a margin included."""
     frame = round(FRAME * rate)
     frames = wave[: len(wave) // frame * frame].reshape(-1, frame)

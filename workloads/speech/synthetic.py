@@ -31,7 +31,7 @@ class Synthetic:
         if config.clips < 2 * SPEAKERS * len(WORDS):
             raise DataError(f"data.clips = {config.clips}: at least {2 * SPEAKERS * len(WORDS)} are needed")
         if config.leave_out:
-            raise DataError(f"data.leave_out = {config.leave_out!r}: the test speakers of synthetic are fixed")
+            raise DataError(f"data.leave_out = {config.leave_out!r}: synthetic has test speakers of its own")
         items = []
         for number in range(config.clips):
             word, who = number % len(WORDS), number // len(WORDS) % SPEAKERS
@@ -73,7 +73,7 @@ def say(word: str, who: int, draw: np.random.Generator) -> np.ndarray[Any, Any]:
     wave *= np.interp(time, [0, 0.03, time[-1] - 0.04, time[-1]], [0, 1, 1, 0])
     noise = draw.standard_normal(samples) * wave.std() * 10 ** (-draw.uniform(0, 15) / 20)
     wave = wave + noise
-    return np.float32(draw.uniform(0.05, 0.9) * wave / np.abs(wave).max())
+    return (draw.uniform(0.05, 0.9) * wave / np.abs(wave).max()).astype(np.float32)
 
 
 def to_wav(wave: np.ndarray[Any, Any], rate: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Ratios against a named baseline, measured in the same run: `penstock bench data`, `penstock bench train`."""
+"""Ratios against a named baseline, measured in the same run: `penstock bench data|train`."""
 
 from penstock.benchmarks.data import data
 from penstock.benchmarks.train import train

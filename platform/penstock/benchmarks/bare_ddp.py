@@ -8,6 +8,7 @@ WARM steps left out.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -16,7 +17,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from penstock import catalog
@@ -71,9 +71,19 @@ def loop(rank: int, world: int, folder: str, meet: str, steps: int, warm: int, r
 def main() -> None:
     folder, steps, warm = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     world = Run.at(Path(folder)).spec.workers
-    with mp.Manager() as manager, tempfile.TemporaryDirectory() as meeting:
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, tempfile.TemporaryDirectory() as meeting:
         result = manager.dict()
-        mp.spawn(loop, (world, folder, f"{meeting}/meet", steps, warm, result), nprocs=world)
+        ranks = [
+            context.Process(target=loop, args=(rank, world, folder, f"{meeting}/meet", steps, warm, result))
+            for rank in range(world)
+        ]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join()
+        if any(process.exitcode for process in ranks):
+            sys.exit("a rank failed; see above")
         print(json.dumps(dict(result)))
 
 

@@ -45,6 +45,8 @@ def data(
     task = resolve(next(iter(workload.trainers.values())))(config, dataset.schema)
     batch = config.train.batch
     raw = RawItems(workload, source, items, config.data, dataset.schema)
+    if not scan.files:
+        raw.read_ahead()  # drawing a synthetic item is not what a loader does
     # one pass over a small set is over in milliseconds: repeat it until a figure rests on enough items
     epochs = max(1, -(-4_000 // len(items)))
     ratio = compare(
@@ -57,7 +59,12 @@ def data(
         on_pair=lambda pair, a, b: say(f"pair {pair + 1}: {a:,.0f} and {b:,.0f} items/s"),
     )
     say(ratio.line())
-    return {"workload": workload.name, "source": data, "items": len(items), "ratios": {"data": ratio.to_json()}}
+    return {
+        "workload": workload.name,
+        "source": data,
+        "items": len(items),
+        "ratios": {"data": ratio.to_json()},
+    }
 
 
 class RawItems:
@@ -69,11 +76,20 @@ class RawItems:
         self.decode = resolve(workload.decode)
         self.source, self.items, self.config, self.schema = source, items, config, schema
 
+        self.rows: list[Row] = []
+
+    def read_ahead(self) -> None:
+        """Keep the raw bytes in memory; they are still decoded one item at a time."""
+        self.rows = list(self.source.read(self.items, self.config, self.schema))
+
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> tuple[int, Row]:
-        row = next(iter(self.source.read([self.items[index]], self.config, self.schema)))
+        if self.rows:
+            row = self.rows[index]
+        else:
+            row = next(iter(self.source.read([self.items[index]], self.config, self.schema)))
         return index, self.decode(row, self.config, self.schema)
 
 
@@ -133,7 +149,8 @@ def from_shards(dataset: Dataset, task: Any, batch: int, epochs: int) -> float:
         worker.join()
     if any(worker.exitcode for worker in workers):
         raise RuntimeError("a reader of the shards failed")
-    return epochs * len(dataset.train) / max(seconds[:])
+    slowest: float = max(seconds[:])
+    return epochs * len(dataset.train) / slowest
 
 
 def _read(dataset: Dataset, task: Any, batch: int, epochs: int, rank: int, gate: Any, seconds: Any) -> None:

@@ -20,6 +20,7 @@ from penstock.workload import Workload
 
 if TYPE_CHECKING:
     from penstock.store import Store
+    from penstock.training.means import Means
 
 WARM = 50
 """Steps left out of both sides: allocators, caches and DDP's buckets settle."""
@@ -40,22 +41,23 @@ def train(
     that of a hand-written DDP loop; and where the time to the first step goes."""
     from penstock.data.order import steps_per_epoch
     from penstock.data.prepare import prepare
-    from penstock.training.on_ray import demand_cpus
+    from penstock.training.means import means
 
     if steps < WARM + 50 or steps % 50:
         raise ConfigError(f"{steps} steps: at least {WARM + 50} and a multiple of 50 are needed")
     config = build(workload.config, workload.presets["default"], None, overrides)
     cluster.ensure_ray(cpus=max(4, workers))
-    demand_cpus(workers, 1, cluster.available_cpus())
+    asked = means(workers, 1, None, 0.0)
     dataset = prepare(workload, data, config.data, store)
     per_epoch = steps_per_epoch(len(dataset.train), config.train.batch)
     # one validation, after the last step that counts: it is no part of a step
     long = dataclasses.replace(config.train, epochs=-(-(steps + 25) // per_epoch), patience=0)
     config = dataclasses.replace(config, train=dataclasses.replace(long, validate_every=long.epochs))
+    every = min(config.train.checkpoint_every, per_epoch)
     walls: dict[str, list[float]] = {"ray": [], "bare": []}
     starts: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(dir=store.root) as scratch:
-        side = _Sides(workload, config, dataset.path, Path(scratch), workers, steps)
+        side = _Sides(workload, config, dataset.path, Path(scratch), asked, steps)
 
         def ours() -> float:
             cpu, wall, start = side.ours()
@@ -69,7 +71,7 @@ def train(
             return cpu
 
         ratio = compare(
-            f"CPU time a step, {workers} workers on Ray Train, a checkpoint every {min(config.train.checkpoint_every, per_epoch)} steps",
+            f"CPU time a step, {workers} workers on Ray Train, a checkpoint every {every} steps",
             "a bare torch DDP loop of the same model",
             ours,
             bare,
@@ -95,12 +97,12 @@ class _Sides:
     """Both sides of a pair, each run from a fresh run folder that asks for the same."""
 
     def __init__(
-        self, workload: Workload[Any], config: Any, dataset: Path, scratch: Path, workers: int, steps: int
+        self, workload: Workload[Any], config: Any, dataset: Path, scratch: Path, asked: Means, steps: int
     ) -> None:
         from penstock.store import Store
         from penstock.training.run import RunSpec
 
-        self.store, self.steps, self.count = Store.open(scratch), steps, 0
+        self.store, self.asked, self.steps, self.count = Store.open(scratch), asked, steps, 0
         (self.store.datasets / dataset.name).symlink_to(dataset)
         self.spec = RunSpec(
             workload=workload.name,
@@ -108,7 +110,7 @@ class _Sides:
             trainer=next(iter(workload.trainers)),
             config=to_dict(config),
             dataset=dataset.name,
-            workers=workers,
+            workers=asked.workers,
         )
 
     def ours(self) -> tuple[float, float, dict[str, float]]:
@@ -120,7 +122,7 @@ class _Sides:
         self.count += 1
         run = Run.create(self.store, f"ray-{self.count}", self.spec)
         begun = time.time()
-        fit(run, on_event=lambda event: None)
+        fit(run, self.asked, lambda event: None)
         told, _ = EventLog(run.path / "events.jsonl").since(0)
         at = {event["step"]: event for event in told if event["event"] == "step"}
         start = next(event for event in told if event["event"] == "start")
@@ -138,7 +140,14 @@ class _Sides:
 
         self.count += 1
         run = Run.create(self.store, f"bare-{self.count}", self.spec)
-        command = [sys.executable, "-m", "penstock.benchmarks.bare_ddp", str(run.path), str(self.steps), str(WARM)]
+        command = [
+            sys.executable,
+            "-m",
+            "penstock.benchmarks.bare_ddp",
+            str(run.path),
+            str(self.steps),
+            str(WARM),
+        ]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         figures = json.loads(done.stdout.splitlines()[-1])
         return figures["cpu_s"], figures["wall_s"]

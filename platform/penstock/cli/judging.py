@@ -111,21 +111,29 @@ def bench(
     words: Words = None,
     data: Annotated[str, typer.Option(metavar="SOURCE", help="`format:path`, or `synthetic`.")] = "synthetic",
     pairs: Annotated[int, typer.Option(min=1, help="How often both are measured, in turn.")] = 10,
+    workers: Annotated[str, typer.Option(metavar="1,2", help="Of `train`: one figure for each.")] = "2",
 ) -> dict[str, Any]:
     """Ratios against a named baseline, both measured in one run."""
     from penstock import benchmarks, catalog
     from penstock.store import Store
 
-    if workload not in catalog.installed() and "=" in workload:
+    if "=" in workload:
         raise PenstockError(f"{workload!r} is no workload; write `penstock bench {what} WORKLOAD {workload}`")
-    measure = {"data": benchmarks.data, "train": benchmarks.train}[what]
-    return dict(
-        measure(
-            catalog.find(workload),
-            data=data,
-            overrides=words or (),
-            store=Store.open(shell.store),
-            pairs=pairs,
-            say=shell.say,
-        )
-    )
+    found, store = catalog.find(workload), Store.open(shell.store)
+    common: dict[str, Any] = {"data": data, "overrides": words or (), "store": store, "say": shell.say}
+    if what == "data":
+        return dict(benchmarks.data(found, pairs=pairs, **common))
+    each = [
+        (number, benchmarks.train(found, pairs=pairs, workers=number, **common))
+        for number in numbers(workers)
+    ]
+    ratios = {f"{name}, workers: {number}": r for number, made in each for name, r in made["ratios"].items()}
+    return {**each[0][1], "ratios": ratios}
+
+
+def numbers(text: str) -> list[int]:
+    """`1,2` -> [1, 2]."""
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise PenstockError(f"--workers {text!r}: write numbers such as 1,2")
+    return [int(part) for part in parts]

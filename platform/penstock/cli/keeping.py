@@ -68,6 +68,7 @@ def models(
             "data": version.card["data"],
             "run": version.card["run"],
             "weights_sha256": version.card["weights_sha256"],
+            "fault": version.fault,
         }
         for version in published(Store.open(shell.store), name)
     ]
@@ -80,7 +81,7 @@ def models(
                     ", ".join(row["aliases"]) or "-",
                     metric_name(row["goal"]),
                     interval(row["metrics"].get(metric_name(row["goal"]), {})),
-                    row["data"].get("source", "?"),
+                    row["fault"] or row["data"].get("source", "?"),
                 ]
                 for row in rows
             ],

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.shell import Shell, verb
+from penstock.cli.shell import Shell, complain, verb
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 
@@ -32,9 +32,8 @@ def serve(
         shell.say(f"serving at {url}; Ctrl-C stops it", f"  curl {url}/v1/models", f"  open {url}/docs")
         shell.answer(ready)
 
-    serve_models(
-        models or [], store=Store.open(shell.store), host=host, port=port, on_ready=on_ready, block=True
-    )
+    serve_models(models or [], store=Store.open(shell.store), host=host, port=port, on_ready=on_ready)
+    complain("stopped; the same command serves again")
     return ready
 
 
@@ -52,16 +51,15 @@ def demo(
     """In a store of its own: train every workload on its synthetic source, serve them all."""
     from penstock.demo import run_demo
 
-    with shell.progress() as show:
-        return run_demo(
-            workloads or None,
-            once=once,
-            port=port,
-            store=shell.store,
-            say=shell.say,
-            answer=shell.answer,
-            on_event=show,
-        )
+    return run_demo(
+        workloads,
+        once=once,
+        port=port,
+        store=shell.store,
+        say=shell.say,
+        answer=shell.answer,
+        progress=shell.progress,
+    )
 
 
 @verb("doctor")

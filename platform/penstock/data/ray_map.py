@@ -33,13 +33,13 @@ def ray_map(fn: Callable[[Plan], Result], plans: Sequence[Plan]) -> Iterator[Res
     data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(_Carried(fn))
     data.context.enable_progress_bars = False
     data.context.print_on_execution_start = False
-    with _quiet():
+    with quiet():
         for row in data.iter_rows():
             yield json.loads(row["result"])
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Ray Data's console lines go to its log file only, unless they are errors."""
     handlers = {handler: handler.level for handler in logging.getLogger("ray.data").handlers}
     for handler in handlers:

@@ -133,7 +133,7 @@ def confusion_figure(truth: ArrayLike, said: ArrayLike, labels: Sequence[str]) -
         axes.spines[:].set_visible(False)
 
     side = min(2.2 + 0.42 * len(columns), 8.0)
-    return draw("Confusion matrix", paint, width=max(side + 0.8, 3.6), height=max(side, 2.6))
+    return draw("Confusion matrix", paint, width=max(side + 0.8, 5.6), height=max(side, 3.4))
 
 
 def rectangle(column: int, row: int, **style: Any) -> Any:
@@ -167,7 +167,7 @@ def roc_figure(truth: ArrayLike, scores: ArrayLike, labels: Sequence[str]) -> Fi
         if curves:
             axes.legend(fontsize=8, loc="lower right", title="area under", title_fontsize=8)
 
-    figure = draw("ROC" if len(labels) == 2 else "ROC, one against the rest", paint, width=4.2, height=4.0)
+    figure = draw("ROC" if len(labels) == 2 else "ROC, one against the rest", paint, height=4.0)
     return Figure(figure.title, svg=figure.svg, caption=note)
 
 
@@ -199,7 +199,7 @@ def calibration_figure(confidence: ArrayLike, right: ArrayLike, bins: int = 10) 
         axes.set(xlabel="confidence", ylabel="share right", xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
         axes.set_aspect("equal")
 
-    return draw("Calibration", paint, width=4.2, height=4.0)
+    return draw("Calibration", paint, height=4.0)
 
 
 def wave_figure(wave: ArrayLike, rate: int) -> Figure:

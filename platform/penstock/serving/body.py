@@ -27,7 +27,7 @@ _SYNONYMS = {
     "audio/vnd.wave": "audio/wav",
 }
 _CLOSE = {"Connection": "close"}
-_DISCARD_S = 2.0
+_DISCARD_S = 1.0
 _DISCARD_TIMES = 4
 _OFF_LOOP = 256 * 1024  # bytes; parsing more than this would keep other requests waiting
 

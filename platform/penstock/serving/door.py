@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import monotonic
 from typing import Any
 
-from penstock.serving.limits import HEAD_BYTES, URL_BYTES
+from penstock.serving.limits import BODY_BYTES, HEAD_BYTES, URL_BYTES
 from penstock.serving.problems import CONTENT_TYPE, Problem
 
 Scope = MutableMapping[str, Any]
@@ -55,7 +55,7 @@ class Door:
             if refusal:
                 await answer.problem(refusal)
             else:
-                await self.app(scope, receive, answer)
+                await self.app(scope, _bounded(receive), answer)
                 await answer.flush()
         except Exception:
             if self.report is None:
@@ -93,6 +93,25 @@ def _refusal(scope: Scope) -> Problem | None:
     if scope["path"].startswith("/-/routes"):
         return Problem(404, "no such path")  # Serve's own list of applications is nobody's business
     return None
+
+
+def _bounded(receive: Receive) -> Receive:
+    """A `receive` that throws away what comes after BODY_BYTES. Serve's proxy would keep all of it, as
+    fast as it arrives, until the gateway has answered."""
+    seen = 0
+
+    async def bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        while seen > BODY_BYTES and message["type"] == "http.request" and message.get("more_body"):
+            message = await receive()
+        if message["type"] == "http.request":
+            if seen > BODY_BYTES:
+                message = {**message, "body": b""}
+            seen += len(message.get("body", b""))
+        return message
+
+    return bounded
 
 
 class _Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from time import monotonic
@@ -104,11 +105,12 @@ class Gateway:
 
 
 def _log_to_stderr() -> None:
-    """One JSON object a line, among the replica's files in the session's log folder."""
+    """One JSON object a line, in the worker's own file of the session's log folder."""
     logger = logging.getLogger("penstock.access")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    handler = logging.StreamHandler()
+    # Serve turns sys.stderr into a logger of its own, with its own level and layout
+    handler = logging.StreamHandler(sys.__stderr__)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
 

@@ -24,7 +24,9 @@ class Limits:
     stuck_s: float = 60.0  # a replica that computes one batch for so long is replaced
 
 
+BODY_BYTES = 24 * MIB
+"""Of any body, whatever the model: above 4/3 of the largest medium. What lies beyond is thrown away."""
 HEAD_BYTES = 32 * KIB
-"""Of all headers together. Fixed: it is applied where no configuration reaches."""
+"""Of all headers together. These three are fixed: they hold where no configuration reaches."""
 URL_BYTES = 8 * KIB
 """Of path and query."""

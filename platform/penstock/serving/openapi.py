@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 import penstock
 from penstock.serving.problems import CONTENT_TYPE, TITLES
-from penstock.serving.served import Served, answer_example
+from penstock.serving.served import Served, example
 
 _COMPONENTS = "#/components/schemas/"
 
@@ -18,7 +18,7 @@ def document(models: Sequence[Served]) -> dict[str, Any]:
     """OpenAPI 3.1, as JSON values."""
     schemas: dict[str, Any] = {"Problem": _problem_schema()}
     paths: dict[str, Any] = {
-        "/v1/models": _get("listModels", "The served models", _one_of(models, Served.summary, "models")),
+        "/v1/models": _get("list_models", "The served models", {"models": [one.summary() for one in models]}),
         "/healthz": _get("health", "200 once every served model has answered its own example", None, 503),
         "/metrics": _metrics(),
     }
@@ -31,7 +31,7 @@ def document(models: Sequence[Served]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Penstock",
-            "version": getattr(penstock, "__version__", "0"),
+            "version": penstock.__version__,
             "description": "Every published model behind one endpoint. A name may carry @alias or @version.",
         },
         "servers": [{"url": "/"}],
@@ -51,9 +51,9 @@ def _predict(model: Served, schemas: dict[str, Any]) -> dict[str, Any]:
     for kind in sorted({kind for field in model.media.values() for kind in field.types}):
         body[kind] = {"schema": {"type": "string", "format": "binary"}}
     answer: dict[str, Any] = {"schema": {"$ref": _add(schemas, model.name, workload.answer, "serialization")}}
-    example = answer_example(workload.answer)
-    if example:
-        answer["examples"] = {"typical": {"value": example}}
+    typical = example(workload.answer)
+    if typical:
+        answer["examples"] = {"typical": {"value": typical}}
     return {
         "operationId": f"predict_{model.name}",
         "summary": workload.summary or f"Answers of {model.name}",
@@ -83,10 +83,10 @@ def _add(schemas: dict[str, Any], owner: str, model: type[BaseModel], mode: Any)
     return f"{_COMPONENTS}{owner}.{model.__name__}"
 
 
-def _get(operation: str, summary: str, example: Any, *statuses: int) -> dict[str, Any]:
+def _get(operation: str, summary: str, typical: Any, *statuses: int) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": {"type": "object"}}
-    if example is not None:
-        content["example"] = example
+    if typical is not None:
+        content["example"] = typical
     return {
         "get": {
             "operationId": operation,
@@ -104,10 +104,6 @@ def _metrics() -> dict[str, Any]:
     content = {"text/plain": {"schema": {"type": "string"}}}
     response = {"description": "Counters for Prometheus", "content": content}
     return {"get": {"operationId": "metrics", "summary": "Counters", "responses": {"200": response}}}
-
-
-def _one_of(models: Sequence[Served], view: Any, name: str) -> dict[str, Any]:
-    return {name: [view(model) for model in models]}
 
 
 def _problems(*statuses: int) -> dict[str, Any]:

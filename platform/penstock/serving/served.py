@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,7 +67,38 @@ class Served:
             "card": dict(self.card),
             "request": request.model_json_schema(),
             "answer": answer.model_json_schema(mode="serialization"),
-            "example": {"request": self.example, "answer": answer_example(answer)},
+            "example": {"request": self.example, "answer": example(answer) or None},
+            "media_types": sorted({kind for field in self.media.values() for kind in field.types}),
+        }
+
+
+def example(self) -> dict[str, Any]:
+        """A request that works, as JSON values."""
+        return example(self.workload.request)
+
+    def summary(self) -> dict[str, Any]:
+        """Its line in the list of models."""
+        goal = self.workload.goal
+        value = self.card.get("metrics", {}).get(goal.metric)
+        return {
+            "name": self.name,
+            "version": self.version,
+            "alias": self.aliases[0] if self.aliases else None,
+            "aliases": list(self.aliases),
+            "workload": self.card["workload"],
+            "summary": self.workload.summary,
+            "goal": {"metric": goal.metric, "mode": goal.mode, **(value or {})},
+        }
+
+    def detail(self) -> dict[str, Any]:
+        """Everything a client needs to know: the card, the schemas, a request that works."""
+        request, answer = self.workload.request, self.workload.answer
+        return {
+            **self.summary(),
+            "card": dict(self.card),
+            "request": request.model_json_schema(),
+            "answer": answer.model_json_schema(mode="serialization"),
+            "example": {"request": self.example, "answer": example(answer) or None},
             "media_types": sorted({kind for field in self.media.values() for kind in field.types}),
         }
 
@@ -93,11 +123,6 @@ def example(model: type[BaseModel]) -> dict[str, Any]:
         return copy.deepcopy(dict(given[0]))
     fields = schema.get("properties", {})
     return {name: field["examples"][0] for name, field in fields.items() if field.get("examples")}
-
-
-def answer_example(model: type[BaseModel]) -> dict[str, Any] | None:
-    """An example answer, None where none is declared."""
-    return example(model) or None
 
 
 def find(models: Sequence[Served], reference: str) -> Served:
