@@ -51,14 +51,19 @@ def prepare(
     config = configure(workload, preset, config_file, overrides)
     from penstock.cluster import ensure_ray
     from penstock.data.prepare import prepare as prepare_dataset
-    from penstock.data.source import parse
+    from penstock.data.ray_map import ray_mapper
 
-    found = catalog.find(workload)
-    parse(source, found.sources)  # before Ray is started for nothing
-    if source != "synthetic":
-        ensure_ray()
+    # generated data needs no cluster: starting one takes longer than making it
+    mapper = None if source == "synthetic" else ray_mapper(ensure_ray)
     return prepare_dataset(
-        found, source, config.data, store or Store.open(), skip_bad=skip_bad, seed=seed, on_event=on_event
+        catalog.find(workload),
+        source,
+        config.data,
+        store or Store.open(),
+        skip_bad=skip_bad,
+        seed=seed,
+        mapper=mapper,
+        on_event=on_event,
     )
 
 

@@ -55,7 +55,8 @@ run = Run.open(small, name)
 warnings = []
 kept = run.newest_checkpoint(warnings.append)
 assert kept is not None and kept.step >= 6 and not warnings
-assert [checkpoint.at(run.checkpoints, step).step for step in checkpoint.steps(run.checkpoints)][:3] == [3, 5, 6]
+intact = [checkpoint.at(run.checkpoints, step).step for step in checkpoint.steps(run.checkpoints)]
+assert intact[:3] == [3, 5, 6]
 assert not [path for path in run.checkpoints.iterdir() if path.name.startswith(".tmp-")]
 ballast.unlink()
 done = toy(small)

@@ -1,4 +1,4 @@
-"""The thinnest thread through the whole house: the demo, in another process, as `make demo ONCE=1` runs it."""
+"""The thinnest thread through the whole house: the demo, as `make demo ONCE=1` runs it."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.command import command, environment, penstock
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of installed packages with the workload `waves`, written by `penstock new` and built by pip."""
+    """Installed packages: the workload `waves`, written by `penstock new` and built by pip."""
     place = tmp_path_factory.mktemp("stranger")
     written = Path(penstock("new", "waves", "--into", place, "--json", store=place / "store").json["path"])
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from penstock import catalog
-from penstock.cli import app, main
+from penstock.cli import app
 from penstock.cli.making import how_many
 from penstock.cli.shell import interval, plain
 from penstock.errors import PenstockError

@@ -79,6 +79,15 @@ def test_the_two_commands_are_there() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
+def test_the_readme_s_tree_names_every_file() -> None:
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The tree")[2].partition("\n## ")[0]
+    package = ROOT / "platform" / "penstock"
+    names = {
+        f"{path.parent.name}/" if path.stem == "__init__" else path.name for path in package.rglob("*.py")
+    }
+    assert {name for name in names if name not in tree} == set()
+
+
 def test_the_readme_s_tutorial_is_what_penstock_new_writes() -> None:
     from penstock.templates import contents
 

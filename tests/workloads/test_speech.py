@@ -415,9 +415,7 @@ def test_a_long_sound_without_pauses_is_heard_window_by_window(untrained: Speech
     assert isinstance(answer, SpeechAnswer)
     assert next(round(word.start, 2) for word in answer.words) == 0.0 and answer.words[-1].end == 3.2
     labels = [word.label for word in answer.words]
-    assert all(a != b for a, b in itertools.pairwise(labels)), (
-        "overlapping equal words are one word"
-    )
+    assert all(a != b for a, b in itertools.pairwise(labels)), "overlapping equal words are one word"
 
 
 def test_silence_has_no_words_and_a_label_carries_its_action(untrained: SpeechPredictor) -> None:

@@ -30,15 +30,17 @@ workload = Workload(
         "default": Config(),
         "smoke": Config(
             data=Data(size=64, pictures=400),
-            model=Net(width=16),
-            optim=Optim(lr=4e-3, warmup_steps=10),
-            train=Train(epochs=8, batch=32, ema=0.9, checkpoint_every=20),
+            model=Net(width=16, dropout=0.2),
+            optim=Optim(lr=1e-3, warmup_steps=10),
+            train=Train(epochs=10, batch=32, ema=0.9, checkpoint_every=20, publish="last"),
         ),
         "gpu": Config(
             data=Data(size=224),
             model=Net(kind="resnet18"),
             optim=Optim(lr=1e-3, weight_decay=0.05, warmup_steps=200),
-            train=Train(epochs=60, batch=64, ema=0.995, precision="bf16", publish="last", checkpoint_every=200),
+            train=Train(
+                epochs=60, batch=64, ema=0.995, precision="bf16", publish="last", checkpoint_every=200
+            ),
         ),
     },
     summary="tissue patches: class, probabilities and heat map; a research tool, not a medical device",

@@ -81,6 +81,8 @@ NORMAL = re.compile(r"(normal|non|not|no|healthy|benign|negative|control|0)([ _.
 def positive(config: Config, schema: Schema) -> str:
     """The label that sensitivity is about: `config.positive`, or the first one not named like normal tissue."""
     if config.positive and config.positive not in schema.labels:
-        raise ConfigError(f"positive = {config.positive!r}: no such label{nearest(config.positive, schema.labels)}")
+        raise ConfigError(
+            f"positive = {config.positive!r}: no such label{nearest(config.positive, schema.labels)}"
+        )
     found = [label for label in schema.labels if not NORMAL.fullmatch(label)]
     return config.positive or (found or list(schema.labels))[0]

@@ -40,7 +40,9 @@ class ImageFolder:
             raise DataError(f"{path!r} holds no folders; each class is a folder of pictures")
         items, files = [], []
         for split, folder in folders:
-            pictures = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and f.name[0] != ".")
+            pictures = sorted(
+                f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and f.name[0] != "."
+            )
             if not pictures:
                 raise DataError(
                     f"class {str(folder.relative_to(root))!r} is empty; put .jpg or .png files there or remove it"
@@ -102,7 +104,13 @@ def licence(root: Path) -> str:
     """The first line of a licence file in the folder."""
     for name in ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE"):
         if (root / name).is_file():
-            return (root / name).read_text(encoding="utf-8", errors="replace").strip().partition("\n")[0].strip()[:80]
+            return (
+                (root / name)
+                .read_text(encoding="utf-8", errors="replace")
+                .strip()
+                .partition("\n")[0]
+                .strip()[:80]
+            )
     return "unknown"
 
 

@@ -67,7 +67,9 @@ class PathologyEvaluator:
         drawn = [confusion_figure(truth, said, labels)]
         if len(labels) == 2:  # roc_figure takes the second of two labels as the positive one
             last = self.positive
-            drawn.append(roc_figure(truth == last, scores[:, [1 - last, last]], [labels[1 - last], labels[last]]))
+            drawn.append(
+                roc_figure(truth == last, scores[:, [1 - last, last]], [labels[1 - last], labels[last]])
+            )
         else:
             drawn.append(roc_figure(truth, scores, labels))
         return [*drawn, calibration_figure(scores.max(1), truth == said)]

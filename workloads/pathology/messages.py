@@ -16,9 +16,17 @@ NOTE = "Research tool, not a medical device: not for diagnosis."
 def example_png(side: int = 32) -> str:
     """A pink square with violet dots, as base64 of PNG."""
     dots = [[(x % 8 - 4) ** 2 + (y % 8 - 4) ** 2 < 7 for x in range(side)] for y in range(side)]
-    lines = b"".join(b"\0" + b"".join(b"\x60\x40\x90" if dot else b"\xe8\xa8\xc8" for dot in row) for row in dots)
-    parts = {b"IHDR": struct.pack(">2I5B", side, side, 8, 2, 0, 0, 0), b"IDAT": zlib.compress(lines), b"IEND": b""}
-    chunks = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts.items())
+    lines = b"".join(
+        b"\0" + b"".join(b"\x60\x40\x90" if dot else b"\xe8\xa8\xc8" for dot in row) for row in dots
+    )
+    parts = {
+        b"IHDR": struct.pack(">2I5B", side, side, 8, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(lines),
+        b"IEND": b"",
+    }
+    chunks = (
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts.items()
+    )
     return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode("ascii")
 
 
@@ -27,8 +35,12 @@ class PathologyRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"image": example_png()}]})
 
-    image: ImageBytes = Field(description="JPEG or PNG; base64 in JSON. Much larger than a patch: seen tile by tile")
-    heatmap: bool = Field(False, description="whether to paint what the answer rests on (Grad-CAM; of tiles, the map)")
+    image: ImageBytes = Field(
+        description="JPEG or PNG; base64 in JSON. Much larger than a patch: seen tile by tile"
+    )
+    heatmap: bool = Field(
+        False, description="whether to paint what the answer rests on (Grad-CAM; of tiles, the map)"
+    )
 
 
 class TileMap(BaseModel):
@@ -59,7 +71,9 @@ class PathologyAnswer(BaseModel):
     )
 
     label: str = Field(description="the most probable label")
-    probabilities: dict[str, float] = Field(description="of every label; of a tiled picture, the mean of its tiles")
+    probabilities: dict[str, float] = Field(
+        description="of every label; of a tiled picture, the mean of its tiles"
+    )
     map: TileMap | None = Field(None, description="of a picture at least twice as large as a patch")
     heatmap: ImageBytes | None = Field(None, description="PNG: the picture, the greener the more it counts")
     note: str = NOTE

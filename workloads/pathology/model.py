@@ -66,7 +66,11 @@ def deep(net: Net, labels: int, pretrained: bool) -> Classifier:
         if k:
             layers += [nn.MaxPool2d(2), *convolution(before, after), *convolution(after, after)]
         else:  # a stride spares three quarters of the work where the picture is largest
-            layers += [nn.Conv2d(3, after, 5, stride=2, padding=2, bias=False), nn.GroupNorm(8, after), nn.ReLU()]
+            layers += [
+                nn.Conv2d(3, after, 5, stride=2, padding=2, bias=False),
+                nn.GroupNorm(8, after),
+                nn.ReLU(),
+            ]
     head = nn.Sequential(Pooled(), Dropout(net.dropout), nn.Linear(2 * sizes[-1], labels))
     return Classifier(nn.Sequential(*layers), head)
 
@@ -85,7 +89,9 @@ def resnet(net: Net, labels: int, pretrained: bool) -> Classifier:
 def vgg16(net: Net, labels: int, pretrained: bool) -> Classifier:
     """torchvision's, which has no normalisation; its dropout becomes the platform's."""
     whole = load(net, pretrained)
-    layers = [Dropout(net.dropout) if isinstance(layer, nn.Dropout) else layer for layer in whole.classifier[:-1]]
+    layers = [
+        Dropout(net.dropout) if isinstance(layer, nn.Dropout) else layer for layer in whole.classifier[:-1]
+    ]
     head = nn.Sequential(whole.avgpool, nn.Flatten(), *layers, nn.Linear(4096, labels))
     return Classifier(whole.features, head)
 

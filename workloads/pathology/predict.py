@@ -103,7 +103,9 @@ class PathologyPredictor:
         answer = self.answer(scores.mean(0))
         label = self.positive if len(self.labels) == 2 else answer.label
         shares = scores[:, self.labels.index(label)].reshape(len(view.top), len(view.left))
-        answer.map = TileMap(label=label, tile=view.tile, left=view.left, top=view.top, scores=shares.tolist())
+        answer.map = TileMap(
+            label=label, tile=view.tile, left=view.left, top=view.top, scores=shares.tolist()
+        )
         if heatmap:
             answer.heatmap = paint(view.picture, shares)
         return answer

@@ -104,10 +104,14 @@ def blobs(centres: Any, long: Any, thin: Any, heading: Any, side: int) -> np.nda
     at = np.round(centres).astype(int)[:, :, None] + window  # [N, 2, window]
     x, y = (at - centres[:, :, None])[:, 0, None, :], (at - centres[:, :, None])[:, 1, :, None]
     cos, sin = np.cos(heading)[:, None, None], np.sin(heading)[:, None, None]
-    square = ((cos * x + sin * y) / long[:, None, None]) ** 2 + ((cos * y - sin * x) / thin[:, None, None]) ** 2
+    square = ((cos * x + sin * y) / long[:, None, None]) ** 2 + (
+        (cos * y - sin * x) / thin[:, None, None]
+    ) ** 2
     canvas = np.zeros((side + 2 * reach, side + 2 * reach))
     at = np.clip(at + reach, 0, side + 2 * reach - 1)
-    np.maximum.at(canvas, (at[:, 1, :, None], at[:, 0, None, :]), 1 / (1 + np.exp(np.minimum(6 * square - 6, 50))))
+    np.maximum.at(
+        canvas, (at[:, 1, :, None], at[:, 0, None, :]), 1 / (1 + np.exp(np.minimum(6 * square - 6, 50)))
+    )
     return canvas[reach : reach + side, reach : reach + side]
 
 

@@ -55,7 +55,9 @@ class PathologyTask:
     def loss(self, batch: Patches) -> tuple[Tensor, float]:
         scores = self.module(batch.patch)
         smoothing = self.config.augment.smoothing
-        return F.cross_entropy(scores, batch.label, reduction="sum", label_smoothing=smoothing), len(batch.label)
+        return F.cross_entropy(scores, batch.label, reduction="sum", label_smoothing=smoothing), len(
+            batch.label
+        )
 
 
 def bend(raw: np.ndarray[Any, Any], draws: np.ndarray[Any, Any], augment: Augment) -> Tensor:
@@ -83,7 +85,9 @@ def moves(draws: np.ndarray[Any, Any], augment: Augment) -> np.ndarray[Any, Any]
     upside = np.where(augment.flips & (draws[:, UPSIDE] < 0.5), -1, 1)
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     right, down = 2 * augment.shift * either[:, RIGHT], 2 * augment.shift * either[:, DOWN]
-    return np.stack([mirror * cos, -upside * sin, right, mirror * sin, upside * cos, down], 1).reshape(-1, 2, 3)
+    return np.stack([mirror * cos, -upside * sin, right, mirror * sin, upside * cos, down], 1).reshape(
+        -1, 2, 3
+    )
 
 
 def restain(draws: np.ndarray[Any, Any], augment: Augment) -> np.ndarray[Any, Any]:

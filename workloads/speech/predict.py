@@ -21,6 +21,7 @@ PAUSE = 0.12  # seconds of silence that end a word; the closure of a "k" or "t" 
 MARGIN = 0.04  # seconds kept on either side of a sound
 SHORTEST = 0.08  # seconds; a shorter sound is a click
 QUIET_DB = 35.0  # what is further below the loudest frame is silence
+SILENCE_DB = -80.0  # of full scale; what is below is silence in any company
 
 Span = tuple[int, int]  # samples: start, end
 Scores = np.ndarray[Any, Any]  # float64 [labels], probabilities
@@ -115,7 +116,7 @@ def sounds(wave: np.ndarray[Any, Any], rate: int) -> list[Span]:
     frames = wave[: len(wave) // frame * frame].reshape(-1, frame)
     level = 10 * np.log10(np.square(frames, dtype=np.float64).mean(1) + 1e-12)
     # Noise that never stops raises the bar: a frame must stand out from the quietest tenth.
-    bar = max(level.max() - QUIET_DB, min(np.percentile(level, 10) + 6, level.max() - 12))
+    bar = max(level.max() - QUIET_DB, min(np.percentile(level, 10) + 6, level.max() - 12), SILENCE_DB)
     loud = np.flatnonzero(level > bar)
     groups = np.split(loud, np.flatnonzero(np.diff(loud) > PAUSE / FRAME) + 1)
     margin = round(MARGIN * rate)

@@ -127,9 +127,10 @@ def verb(
                     complain(stopped)
                     raise typer.Exit(130) from None
 
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        # what typer reads, in place of `run`'s own
+        vars(command)["__signature__"] = inspect.Signature(parameters)
         command.__annotations__ = {each.name: each.annotation for each in parameters}
-        del command.__wrapped__  # type: ignore[attr-defined]  # typer would look through to `run`
+        del command.__wrapped__
         app.command(name or run.__name__, epilog=f"Example:  penstock {example}")(command)
         return command
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,8 @@ def draw(title: str, paint: Callable[[Axes], None], *, width: float = 5.6, heigh
         out = io.StringIO()
         canvas.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     svg = out.getvalue()
-    return Figure(title, svg=svg[svg.index("<svg") :].replace(INK, "currentColor"))
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    return Figure(title, svg=svg.replace(INK, "currentColor"))
 
 
 def curve_figure(

@@ -72,49 +72,6 @@ class Served:
         }
 
 
-def example(self) -> dict[str, Any]:
-        """A request that works, as JSON values."""
-        return example(self.workload.request)
-
-    def summary(self) -> dict[str, Any]:
-        """Its line in the list of models."""
-        goal = self.workload.goal
-        value = self.card.get("metrics", {}).get(goal.metric)
-        return {
-            "name": self.name,
-            "version": self.version,
-            "alias": self.aliases[0] if self.aliases else None,
-            "aliases": list(self.aliases),
-            "workload": self.card["workload"],
-            "summary": self.workload.summary,
-            "goal": {"metric": goal.metric, "mode": goal.mode, **(value or {})},
-        }
-
-    def detail(self) -> dict[str, Any]:
-        """Everything a client needs to know: the card, the schemas, a request that works."""
-        request, answer = self.workload.request, self.workload.answer
-        return {
-            **self.summary(),
-            "card": dict(self.card),
-            "request": request.model_json_schema(),
-            "answer": answer.model_json_schema(mode="serialization"),
-            "example": {"request": self.example, "answer": example(answer) or None},
-            "media_types": sorted({kind for field in self.media.values() for kind in field.types}),
-        }
-
-    def raw_example(self) -> tuple[str, bytes] | None:
-        """(media type, bytes) of the example's first media field, where the rest has defaults."""
-        required = {name for name, info in self.workload.request.model_fields.items() if info.is_required()}
-        for name, field in self.media.items():
-            if required <= {name} and isinstance(self.example.get(name), str):
-                from penstock.serving.body import sniff
-
-                raw = base64.b64decode(self.example[name])
-                if sniff(raw) in field.types:
-                    return sniff(raw), raw
-        return None
-
-
 def example(model: type[BaseModel]) -> dict[str, Any]:
     """The first example a pydantic model declares of itself, else one built of its fields' own."""
     schema = model.model_json_schema()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import ipaddress
 import logging
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +14,7 @@ from typing import Any
 
 from penstock import cluster, registry
 from penstock.errors import ModelError, PenstockError
+from penstock.serving.address import free_port, loopback
 from penstock.serving.limits import Limits
 from penstock.serving.served import Served
 from penstock.store import Store
@@ -83,8 +81,8 @@ def serve(
     """
     opened = store if isinstance(store, Store) else Store.open(store)
     chosen = choose(opened, models)
-    address = _loopback(host)
-    port = _free_port(address, port)
+    address = loopback(host)
+    port = free_port(address, port)
     owns_ray = _start_ray()
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
     endpoint = Endpoint(url, [model.title for model in chosen], owns_ray)
@@ -144,35 +142,6 @@ def _until_terminated(block: bool) -> Iterator[None]:
         return
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _loopback(host: str) -> str:
-    address = "127.0.0.1" if host == "localhost" else host
-    try:
-        loopback = ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        raise PenstockError(
-            f"--host {host!r} is not an IP address; 127.0.0.1 is this machine alone"
-        ) from None
-    if not loopback:
-        raise PenstockError(
-            f"--host {host} can be reached from other machines, and this version has no access keys yet; "
-            f"use 127.0.0.1, behind a proxy that asks for credentials"
-        )
-    return address
-
-
-def _free_port(address: str, port: int) -> int:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except (OSError, OverflowError) as error:
-            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-            why = "is in use" if taken else "cannot be used"
-            raise PenstockError(f"port {port} {why}; choose another, or --port 0 for a free one") from None
-        return int(probe.getsockname()[1])
 
 
 def _start_ray() -> bool:

@@ -21,9 +21,8 @@ def fields(subject: Subject) -> None:
     assert "synthetic" in workload.sources, "there is no source `synthetic`"
     assert workload.trainers, "there is no trainer"
     kind = workload.config
-    assert dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen, (
-        "config is not a frozen dataclass"
-    )
+    frozen = dataclasses.is_dataclass(kind) and getattr(kind, "__dataclass_params__").frozen  # noqa: B009
+    assert frozen, "config is not a frozen dataclass"
     config = kind()
     for section, wanted in (("optim", Optim), ("train", Train)):
         assert isinstance(getattr(config, section, None), wanted), (

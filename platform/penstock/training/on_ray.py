@@ -73,6 +73,8 @@ class _Attempt:
         self._scratch = run.path / ".ray"
         shutil.rmtree(self._scratch, ignore_errors=True)
         os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # a worker stays in the driver's folder
+        if not os.environ.get("RAY_ADDRESS"):
+            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts this machine
         workers, most = means.workers, means.max_workers
         resources = {"CPU": float(means.threads)}
         if means.gpus:
