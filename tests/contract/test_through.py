@@ -140,7 +140,7 @@ def test_noise_below_the_tolerance_is_the_same_answer_but_must_not_move_a_metric
 
 def test_an_endpoint_that_serves_another_version_or_model_is_named(store: Store, version: Version) -> None:
     with endpoint(store, version, served=7) as url:
-        with pytest.raises(PenstockError, match="does not serve toy@1: .*toy"):
+        with pytest.raises(PenstockError, match=r"does not serve toy@1: .*toy"):
             evaluate("toy", through=url, store=store)
 
 

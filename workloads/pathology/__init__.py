@@ -1,4 +1,4 @@
-"""Pathology: what kind of tissue a stained picture shows, and where. A research tool, not a medical device."""
+"""Pathology: what tissue a stained picture shows, and where. A research tool, not a medical device."""
 
 from penstock.config import Optim, Train
 from penstock.workload import Choice, Goal, Span, Workload

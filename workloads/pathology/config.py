@@ -79,7 +79,7 @@ NORMAL = re.compile(r"(normal|non|not|no|healthy|benign|negative|control|0)([ _.
 
 
 def positive(config: Config, schema: Schema) -> str:
-    """The label that sensitivity is about: `config.positive`, or the first one not named like normal tissue."""
+    """The label that sensitivity is about: `config.positive`, or the first not named like normal tissue."""
     if config.positive and config.positive not in schema.labels:
         raise ConfigError(
             f"positive = {config.positive!r}: no such label{nearest(config.positive, schema.labels)}"

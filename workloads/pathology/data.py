@@ -45,7 +45,8 @@ class ImageFolder:
             )
             if not pictures:
                 raise DataError(
-                    f"class {str(folder.relative_to(root))!r} is empty; put .jpg or .png files there or remove it"
+                    f"class {str(folder.relative_to(root))!r} is empty; put .jpg or .png files there"
+                    " or remove it"
                 )
             files += pictures
             for file in pictures:
@@ -74,7 +75,7 @@ def split_folders(root: Path) -> list[tuple[Path, Split]]:
         return [(root, "")]
     if unknown := sorted(set(found) - {"train", "test", *VALIDATION}):
         raise DataError(
-            f"folder {found[unknown[0]].name!r} stands beside train/ and test/; class folders belong inside them"
+            f"folder {found[unknown[0]].name!r} stands beside train/ or test/; classes belong inside them"
         )
     whole = "test" in found or any(name in found for name in VALIDATION)
     uses: dict[str, Split] = {"train": "train" if whole else "", "test": "test"}

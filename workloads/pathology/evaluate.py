@@ -98,7 +98,7 @@ def calibration_error(confidence: np.ndarray[Any, Any], right: np.ndarray[Any, A
 
 def ratio(part: np.ndarray[Any, Any], whole: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """part / whole, NaN where there is nothing."""
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0))
 
 
 def mean(values: Any) -> float:

@@ -5,14 +5,15 @@ Shapes: B patches, 3 colours, S x S pixels, C channels of s x s cells.
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import Any
 
 import torch
-from penstock.nn import Dropout
 from torch import Tensor, nn
 
 from penstock.errors import ModelError
+from penstock.nn import Dropout
 from penstock.workload import Schema
 from workloads.pathology.config import Config, Net
 
@@ -26,6 +27,9 @@ class Classifier(nn.Module):
     Grad-CAM looks at what goes from `features` [B, C, s, s] to `head`.
     """
 
+    mean: Tensor
+    spread: Tensor
+
     def __init__(self, features: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.features, self.head = features, head
@@ -33,7 +37,8 @@ class Classifier(nn.Module):
         self.register_buffer("spread", torch.tensor(SPREAD)[:, None, None])
 
     def forward(self, patches: Tensor) -> Tensor:
-        return self.head(self.features(self.normalised(patches)))
+        scores: Tensor = self.head(self.features(self.normalised(patches)))
+        return scores
 
     def normalised(self, patches: Tensor) -> Tensor:
         return (patches.to(self.mean.dtype) - self.mean) / self.spread
@@ -53,7 +58,7 @@ class Pooled(nn.Module):
 def cnn(net: Net, labels: int, pretrained: bool) -> Classifier:
     """Three stages of convolution and pooling, a dense layer of 128, dropout."""
     sizes = [3, net.width, 2 * net.width, 4 * net.width]
-    stages = [[*convolution(a, b), nn.MaxPool2d(2)] for a, b in zip(sizes, sizes[1:], strict=False)]
+    stages = [[*convolution(a, b), nn.MaxPool2d(2)] for a, b in itertools.pairwise(sizes)]
     head = [Pooled(), nn.Linear(2 * sizes[-1], 128), nn.ReLU(), Dropout(net.dropout), nn.Linear(128, labels)]
     return Classifier(nn.Sequential(*(layer for stage in stages for layer in stage)), nn.Sequential(*head))
 
@@ -62,7 +67,7 @@ def deep(net: Net, labels: int, pretrained: bool) -> Classifier:
     """Five stages: the cells of the last see enough tissue to tell a gland from a heap of cells."""
     sizes = [3, *(min(2**k, 6) * net.width for k in range(5))]
     layers: list[nn.Module] = []
-    for k, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for k, (before, after) in enumerate(itertools.pairwise(sizes)):
         if k:
             layers += [nn.MaxPool2d(2), *convolution(before, after), *convolution(after, after)]
         else:  # a stride spares three quarters of the work where the picture is largest

@@ -122,7 +122,7 @@ class PathologyPredictor:
             cells = self.module.features(self.module.normalised(self.pixels(patches))).requires_grad_()
             (slope,) = torch.autograd.grad(self.module.head(cells)[:, label].sum(), cells)
         weight = (slope.mean((2, 3), keepdim=True) * cells.detach()).sum(1)[0].clamp_min(0)
-        return (weight / weight.max().clamp_min(1e-12)).cpu().numpy()
+        return np.asarray((weight / weight.max().clamp_min(1e-12)).cpu())
 
 
 def places(width: int, height: int, side: int) -> tuple[list[int], list[int]]:

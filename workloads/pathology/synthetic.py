@@ -58,7 +58,7 @@ def tissue(tumour: bool, draw: np.random.Generator, side: int = SIDE) -> np.ndar
     radius = np.repeat(lumen, counts) + 4.5 + draw.normal(0, 0.7, len(turns))
     ring = np.repeat(glands, counts, axis=0) + radius[:, None] * np.stack([np.cos(turns), np.sin(turns)], 1)
     # Loose nuclei are everywhere, and more or fewer of them: the area of nuclei tells nothing.
-    loose = draw.integers(0, 20) + (len(ring) if tumour else 0)
+    loose = int(draw.integers(0, 20)) + (len(ring) if tumour else 0)
     nuclei = scatter(draw, loose, side, apart=5, margin=4, around=glands, clear=lumen + (4 if tumour else 11))
     heading = draw.uniform(0, np.pi, len(nuclei))
     if not tumour:
@@ -72,7 +72,7 @@ def tissue(tumour: bool, draw: np.random.Generator, side: int = SIDE) -> np.ndar
     stains = [vector * draw.uniform(0.85, 1.15, 3) * draw.uniform(0.6, 1.4) for vector in (PURPLE, PINK)]
     density = haematoxylin[..., None] * stains[0] + eosin[..., None] * stains[1]
     light = draw.uniform(0.85, 1.0, 3) * np.exp(-density) + draw.normal(0, 0.02, density.shape)
-    return np.uint8(255 * light.clip(0, 1))
+    return (255 * light.clip(0, 1)).astype(np.uint8)
 
 
 def scatter(

@@ -85,9 +85,8 @@ def moves(draws: np.ndarray[Any, Any], augment: Augment) -> np.ndarray[Any, Any]
     upside = np.where(augment.flips & (draws[:, UPSIDE] < 0.5), -1, 1)
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     right, down = 2 * augment.shift * either[:, RIGHT], 2 * augment.shift * either[:, DOWN]
-    return np.stack([mirror * cos, -upside * sin, right, mirror * sin, upside * cos, down], 1).reshape(
-        -1, 2, 3
-    )
+    across, along = (mirror * cos, -upside * sin, right), (mirror * sin, upside * cos, down)
+    return np.stack([*across, *along], 1).reshape(-1, 2, 3)
 
 
 def restain(draws: np.ndarray[Any, Any], augment: Augment) -> np.ndarray[Any, Any]:
@@ -96,7 +95,7 @@ def restain(draws: np.ndarray[Any, Any], augment: Augment) -> np.ndarray[Any, An
     amounts = 1 + augment.stain * either[:, STAINS]
     colours = 1 + augment.colour * (either[:, COLOURS] + either[:, LIGHT, None])
     mixed = STAIN.T * amounts[:, None, :] @ np.linalg.inv(STAIN.T)
-    return colours[:, :, None] * mixed
+    return np.asarray(colours[:, :, None] * mixed)
 
 
 def sampling_grid(where: Tensor, size: int) -> Tensor:
