@@ -118,7 +118,7 @@ def test_a_port_in_use(cli: Cli) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         error = cli("serve", f"toy@{made['version']}", "--port", port).error
-    assert error == f"penstock: port {port} is in use; choose another: --port {port + 1}"
+    assert error.startswith(f"penstock: port {port} is in use; ") and "--port" in error
 
 
 def test_an_address_that_others_can_reach(cli: Cli) -> None:

@@ -57,7 +57,7 @@ class Subject:
         task = self.task()
         optim = Optim(kind="sgd", lr=0.1, weight_decay=0.0, momentum=0.0, schedule="constant", clip=0.0)
         stepper = Stepper(task, optim, Train(), World.alone(), 0, 1)
-        reseed(0, 0, 0)
+        reseed(0, 0, len(cuts))  # another worker draws other numbers from torch's generator
         total = min(ROWS, len(self.dataset.train))
         edges = [0, *cuts, total]
         parts = [
