@@ -235,7 +235,8 @@ class Evaluator(Protocol[Q, AIn]):
         """Metrics by their standard names; NaN where undefined. Called for each bootstrap sample."""
         ...
 
-    # Optional: figures(records, rows, answers) -> Sequence[penstock.report.Figure], for report.html
+    # Optional: figures(records, rows, answers) -> Sequence[penstock.report.Figure], for report.html: the
+    # records of the whole test split, a dozen of its rows and the answers to those.
 
 
 # ---------------------------------------------------------------- the whole

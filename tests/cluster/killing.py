@@ -152,28 +152,28 @@ class Victim:
         return "\n".join(line[:300] for line in self._out.read_text().splitlines()[-5:])
 
 
-UNDISTURBED = """
+BARE = """
 import sys
 from pathlib import Path
-from penstock.catalog import find
-from penstock.config import from_dict
-from penstock.data.dataset import Dataset
-from penstock.store import Store
+import torch.distributed as dist
 from penstock.training.run import Run
-from tests.cluster.forked import train_with
+from penstock.training.work import work
+from penstock.training.world import World
 
-victim = Run.at(Path(sys.argv[1]))
-workload = find("toy")
-config = from_dict(workload.config, victim.spec.config)
-data, store = Dataset.load(victim.dataset_path), Store.open(sys.argv[2])
-train_with(2, workload, config, data, store, name="undisturbed")
+path, meeting, rank = sys.argv[1:]
+dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=2)
+work(Run.at(Path(path)), World.distributed("cpu", "exact"), lambda event: None)
+dist.destroy_process_group()
 """
 
 
 def undisturbed(victim: Run, folder: Path) -> Run:
     """The same training in two bare processes, without Ray and without a kill."""
-    # in a process of its own: this one may hold the threads of a Ray session, which a fork would lose
-    subprocess.run(
-        [sys.executable, "-c", UNDISTURBED, str(victim.path), str(folder)], check=True, timeout=300
-    )
-    return Run.open(Store.open(folder), "undisturbed")
+    store = Store.open(folder)
+    store.datasets.rmdir()
+    store.datasets.symlink_to(victim.dataset_path.parent)
+    run = Run.create(store, "undisturbed", victim.spec)
+    command = [sys.executable, "-c", BARE, str(run.path), str(folder / "meeting")]
+    workers = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
+    assert [worker.wait(900) for worker in workers] == [0, 0]
+    return run

@@ -107,7 +107,15 @@ def test_the_page_shows_metrics_with_intervals_curves_data_settings_and_attempts
     accuracy = result.metrics["accuracy"]
     assert f"{accuracy['value']:.3f}" in page
     assert f"{accuracy['low']:.3f} to {accuracy['high']:.3f}" in page
-    for said in ("Training loss", "Validation: accuracy", "published", "CC0-1.0", "data.items", "from step"):
+    for said in (
+        "Training loss",
+        "Validation: accuracy",
+        "Validation: other metrics",
+        "published",
+        "CC0-1.0",
+        "data.items",
+        "from step",
+    ):
         assert said in page, said
     assert page.count("<svg") >= 3
     assert result.weights_sha256 in page and result.loss_curve_sha256 in page

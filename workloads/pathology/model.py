@@ -17,22 +17,23 @@ from penstock.nn import Dropout
 from penstock.workload import Schema
 from workloads.pathology.config import Config, Net
 
-# ImageNet's, for everybody: what pretrained networks expect, and as good as others for the rest.
-MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which pretrained weights expect
+FAINTEST = 0.02  # spread of an empty patch, so that its noise is not blown up to look like tissue
 
 
 class Classifier(nn.Module):
     """Patches [B, 3, S, S] in 0..1 -> scores of the labels, before softmax [B, labels].
 
-    Grad-CAM looks at what goes from `features` [B, C, s, s] to `head`.
+    Grad-CAM looks at what goes from `features` [B, C, s, s] to `head`. `own_scale`: each colour of each
+    patch is measured against its own mean and spread, so that another stain or lamp changes little.
     """
 
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, features: nn.Module, head: nn.Module) -> None:
+    def __init__(self, features: nn.Module, head: nn.Module, own_scale: bool = True) -> None:
         super().__init__()
-        self.features, self.head = features, head
+        self.features, self.head, self.own_scale = features, head, own_scale
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None])
         self.register_buffer("spread", torch.tensor(SPREAD)[:, None, None])
 
@@ -41,7 +42,11 @@ class Classifier(nn.Module):
         return scores
 
     def normalised(self, patches: Tensor) -> Tensor:
-        return (patches.to(self.mean.dtype) - self.mean) / self.spread
+        patches = patches.to(self.mean.dtype)
+        if not self.own_scale:
+            return (patches - self.mean) / self.spread
+        mean, spread = patches.mean((2, 3), keepdim=True), patches.std((2, 3), keepdim=True)
+        return (patches - mean) / (spread + FAINTEST)
 
 
 def convolution(before: int, after: int) -> list[nn.Module]:
@@ -88,7 +93,7 @@ def resnet(net: Net, labels: int, pretrained: bool) -> Classifier:
     whole = load(net, pretrained, norm_layer=norm)
     layers = list(whole.children())
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(whole.fc.in_features, labels))
-    return Classifier(nn.Sequential(*layers[:-2]), head)
+    return Classifier(nn.Sequential(*layers[:-2]), head, own_scale=not net.weights)
 
 
 def vgg16(net: Net, labels: int, pretrained: bool) -> Classifier:
@@ -98,7 +103,7 @@ def vgg16(net: Net, labels: int, pretrained: bool) -> Classifier:
         Dropout(net.dropout) if isinstance(layer, nn.Dropout) else layer for layer in whole.classifier[:-1]
     ]
     head = nn.Sequential(whole.avgpool, nn.Flatten(), *layers, nn.Linear(4096, labels))
-    return Classifier(whole.features, head)
+    return Classifier(whole.features, head, own_scale=not net.weights)
 
 
 def load(net: Net, pretrained: bool, **options: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock import registry
+from penstock import catalog, registry
 from penstock.data.dataset import Dataset
 from penstock.errors import DataError, ModelError, PenstockError
 from penstock.evaluation import text
@@ -36,6 +36,7 @@ class Tile:
     width: float | None
     at: float | None
     goal: bool
+    exact: bool  # an interval without width
 
 
 @dataclass
@@ -122,6 +123,7 @@ def tile(name: str, metric: Mapping[str, float | None], goal: bool) -> Tile:
         width=100 * (high - low) if bar and high is not None and low is not None else None,
         at=100 * value if bar and value is not None else None,
         goal=goal,
+        exact=low is not None and low == high,
     )
 
 
@@ -134,12 +136,30 @@ def curves(run: RunFacts) -> list[Figure]:
         long = any(len(values) >= SMOOTHED_FROM for _, values in run.losses.values())
         title = "Training loss, moving average" if long else "Training loss"
         found.append(curve_figure(title, series, x="step", y="loss"))
-    for name, (steps, values) in run.validations.items():
-        if np.isfinite(values).any():
-            mark = (float(best), "published") if best is not None and len(values) > 1 else None
+    mark = (float(best), "published") if best is not None else None
+    checks = {name: line for name, line in run.validations.items() if np.isfinite(line[1]).any()}
+    goal = goal_of(run)
+    shares = {name: line for name, line in checks.items() if name != goal and is_share(line[1])}
+    for name, line in sorted(checks.items(), key=lambda check: check[0] != goal):
+        if name not in shares:
             title = f"Validation: {name.replace('_', ' ')}"
-            found.append(curve_figure(title, {name: (steps, values)}, x="step", mark=mark, points=True))
+            found.append(curve_figure(title, {name: line}, x="step", mark=mark, points=True))
+    if shares:  # on one scale, so they share a picture
+        found.append(curve_figure("Validation: other metrics", shares, x="step", mark=mark, points=True))
     return found
+
+
+def goal_of(run: RunFacts) -> str:
+    """The metric the run is judged by; "" when its workload is no longer installed."""
+    try:
+        return catalog.find(run.spec["workload"]).goal.metric
+    except PenstockError:
+        return ""
+
+
+def is_share(values: NDArray[Any]) -> bool:
+    known = values[np.isfinite(values)]
+    return bool((known >= 0).all() and (known <= 1).all())
 
 
 def smoothed(values: NDArray[Any]) -> NDArray[Any]:
