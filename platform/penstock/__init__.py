@@ -1,4 +1,5 @@
-"""Penstock: distributed training and serving on Ray. Kill it, shrink it, ship it: same answer, with error bars.
+"""Penstock: distributed training and serving on Ray. Kill it, shrink it, ship it: same answer.
+
 
     import penstock
     result = penstock.train("pathology", preset="smoke")

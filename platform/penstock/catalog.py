@@ -25,10 +25,12 @@ def find(name: str) -> Workload[Any]:
     try:
         workload = points[name].load()
     except (ImportError, AttributeError) as error:
-        raise PenstockError(f"workload {name!r} ({points[name].value}) cannot be imported: {error}") from error
+        where = points[name].value
+        raise PenstockError(f"workload {name!r} ({where}) cannot be imported: {error}") from error
     if not isinstance(workload, Workload) or workload.name != name or not NAME.fullmatch(name):
         raise PenstockError(
-            f"entry point {name!r} ({points[name].value}) must be a Workload named {name!r}; found {workload!r:.80}"
+            f"entry point {name!r} ({points[name].value}) must be a Workload named {name!r}; "
+            f"found {workload!r:.80}"
         )
     return workload
 
@@ -44,5 +46,7 @@ def find_reference(name: str, value: str) -> Workload[Any]:
     from elsewhere must not choose what is imported."""
     points = installed()
     if name not in points or points[name].value != value:
-        raise PenstockError(f"the card names workload {name!r} ({value}), which is not installed; pip install its package")
+        raise PenstockError(
+            f"the card names workload {name!r} ({value}), which is not installed; pip install its package"
+        )
     return find(name)

@@ -38,7 +38,7 @@ class Net:
     kind: Literal["deep", "cnn", "resnet18", "resnet34", "resnet50", "vgg16"] = "deep"
     weights: Literal["", "DEFAULT"] = ""  # DEFAULT: torchvision's ImageNet weights (resnet and vgg16)
     width: int = 24  # channels of the first stage (deep and cnn)
-    dropout: float = 0.5  # before the last layer (deep, cnn and vgg16)
+    dropout: float = 0.2  # before the last layer (deep, cnn and vgg16)
 
     def __post_init__(self) -> None:
         if self.weights and self.kind in ("deep", "cnn"):
@@ -56,8 +56,8 @@ class Augment:
     zoom: float = 0.15  # share of the scale, either way
     flips: bool = True  # left-right and up-down, half of the patches each
     turns: bool = True  # by 0, 90, 180 or 270 degrees: tissue has no up
-    stain: float = 0.3  # share by which the amounts of haematoxylin, eosin and the rest change, each
-    colour: float = 0.05  # change of each colour channel's optical density
+    stain: float = 0.5  # share by which the amounts of haematoxylin, eosin and the rest change, each
+    colour: float = 0.1  # change of each colour channel's optical density
     smoothing: float = 0.05  # of the labels, in the loss
 
 
@@ -68,7 +68,7 @@ class Config:
     data: Data = field(default_factory=Data)
     model: Net = field(default_factory=Net)
     augment: Augment = field(default_factory=Augment)
-    optim: Optim = field(default_factory=lambda: Optim(lr=2e-3, weight_decay=0.05, warmup_steps=40))
+    optim: Optim = field(default_factory=lambda: Optim(lr=1e-3, weight_decay=0.05, warmup_steps=40))
     # "last": a small validation split is soon answered perfectly, and "best" would be the first to do so
     train: Train = field(default_factory=lambda: Train(epochs=60, batch=32, ema=0.99, publish="last"))
     positive: str = ""  # the label to find, of two; "" = the first that is not named like normal tissue

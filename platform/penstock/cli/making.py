@@ -85,7 +85,8 @@ def prepare(
 
 
 @verb(
-    "train pathology --preset smoke", stopped="stopped; the same command goes on from the newest checkpoint"
+    "train pathology --preset smoke",
+    stopped="stopped; the same command (without --fresh) goes on from the newest checkpoint",
 )
 def train(
     shell: Shell,

@@ -1,4 +1,4 @@
-"""`penstock new NAME`: a small workload that runs, as a package of its own; also the tutorial of the README."""
+"""`penstock new NAME`: a small workload that runs, as a package of its own; also the tutorial."""
 
 from __future__ import annotations
 
