@@ -167,13 +167,23 @@ dist.destroy_process_group()
 """
 
 
-def undisturbed(victim: Run, folder: Path) -> Run:
+class Undisturbed:
     """The same training in two bare processes, without Ray and without a kill."""
-    store = Store.open(folder)
-    store.datasets.rmdir()
-    store.datasets.symlink_to(victim.dataset_path.parent)
-    run = Run.create(store, "undisturbed", victim.spec)
-    command = [sys.executable, "-c", BARE, str(run.path), str(folder / "meeting")]
-    workers = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
-    assert [worker.wait(900) for worker in workers] == [0, 0]
-    return run
+
+    def __init__(self, victim: Run, folder: Path) -> None:
+        store = Store.open(folder)
+        store.datasets.rmdir()
+        store.datasets.symlink_to(victim.dataset_path.parent)
+        self.run = Run.create(store, "undisturbed", victim.spec)
+        command = [sys.executable, "-c", BARE, str(self.run.path), str(folder / "meeting")]
+        self._workers = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
+
+    def wait(self, timeout_s: float = 900.0) -> Run:
+        """The run, when it is done."""
+        assert [worker.wait(timeout_s) for worker in self._workers] == [0, 0]
+        return self.run
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+            worker.wait()

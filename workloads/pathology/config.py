@@ -56,8 +56,8 @@ class Augment:
     zoom: float = 0.15  # share of the scale, either way
     flips: bool = True  # left-right and up-down, half of the patches each
     turns: bool = True  # by 0, 90, 180 or 270 degrees: tissue has no up
-    stain: float = 0.5  # share by which the amounts of haematoxylin, eosin and the rest change, each
-    colour: float = 0.1  # change of each colour channel's optical density
+    stain: float = 0.8  # share by which the amounts of haematoxylin, eosin and the rest change, each
+    colour: float = 0.15  # change of each colour channel's optical density
     smoothing: float = 0.05  # of the labels, in the loss
 
 
