@@ -90,3 +90,8 @@ def ray_session() -> Iterator[None]:
     ensure_ray(cpus=4)
     yield
     shutdown()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on the session's Ray come last: others fork, and Ray's client hangs in a forked child."""
+    items.sort(key=lambda item: "ray_session" in getattr(item, "fixturenames", ()))
