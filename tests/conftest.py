@@ -93,5 +93,12 @@ def ray_session() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on the session's Ray come last: others fork, and Ray's client hangs in a forked child."""
-    items.sort(key=lambda item: "ray_session" in getattr(item, "fixturenames", ()))
+    """Tests that fork a training process come first, before OpenMP's threads have run in this one; tests on
+    the session's Ray come last, since its client hangs in a forked child."""
+
+    def turn(item: pytest.Item) -> int:
+        if item.get_closest_marker("forks"):
+            return 0
+        return 2 if "ray_session" in getattr(item, "fixturenames", ()) else 1
+
+    items.sort(key=turn)

@@ -18,6 +18,8 @@ from penstock.store import Store
 from penstock.training import checkpoint
 from penstock.training.run import Run
 
+pytestmark = pytest.mark.forks
+
 SMALL = ("data.items=60", "train.epochs=2", "train.batch=8", "train.checkpoint_every=3")
 
 
