@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from penstock.errors import PenstockError
+from penstock.errors import ConfigError, PenstockError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -259,7 +259,8 @@ class Workload(Generic[C]):
     """`decode(row, config.data, schema) -> Row`: a raw row to a train row (decoded, ready-sized arrays), made
     by the predictor's own pre-processing; ValueError names the fault. Every item passes it at prepare."""
     trainers: Mapping[str, str]
-    """How it learns: {"supervised": Task}. The first is the default."""
+    """How it learns: {"supervised": Task}. The first is the default; where there are several, the config has
+    a field `trainer` that names one."""
     predictor: str
     evaluator: str
     request: type[BaseModel]
@@ -273,6 +274,13 @@ class Workload(Generic[C]):
     """One line for `penstock list` and the served card."""
     commands: str | None = None
     """A typer app of verbs of its own: `penstock <name> …`."""
+
+    def trainer(self, config: C) -> str:
+        """The one of `trainers` that `config` asks for: its field `trainer`, or the first."""
+        name: str = getattr(config, "trainer", next(iter(self.trainers)))
+        if name not in self.trainers:
+            raise ConfigError(f"trainer = {name!r}: no such one{nearest(name, self.trainers)}")
+        return name
 
 
 def resolve(reference: str) -> Any:

@@ -13,8 +13,8 @@ from penstock.config import Optim, Train
 from penstock.data.dataset import Dataset
 from penstock.data.prepare import prepare
 from penstock.data.ray_map import in_process
+from penstock.registry import weights_sha256
 from penstock.store import Store
-from penstock.training.weights import weights_sha256
 from tests import toy
 from tests.cluster.forked import Made, train_with
 

@@ -15,13 +15,13 @@ from penstock.config import Optim, Train, to_dict
 from penstock.data.dataset import Dataset
 from penstock.data.prepare import prepare
 from penstock.errors import ConfigError, ModelError, RunFailed
+from penstock.registry import weights_sha256
 from penstock.store import Store
 from penstock.training import checkpoint
 from penstock.training.loop import train
 from penstock.training.packing import unpack
 from penstock.training.progress import Outcome
 from penstock.training.run import Run, RunSpec
-from penstock.training.weights import weights_sha256
 from penstock.training.world import World
 from penstock.workload import Batch, Objective, Schema, Workload
 from tests import toy

@@ -23,7 +23,6 @@ from penstock.training.run import Run, RunSpec
 SPEC = RunSpec(
     workload="toy",
     reference="tests.toy:workload",
-    trainer="supervised",
     config={"optim": {"lr": 0.1, "betas": [0.9, 0.999]}, "train": {"epochs": 3}},
     dataset="0123456789abcdef",
     seed=7,

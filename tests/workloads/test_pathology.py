@@ -23,11 +23,11 @@ from penstock.data.draws import ItemDraws, Items
 from penstock.data.prepare import prepare
 from penstock.data.ray_map import in_process
 from penstock.errors import ConfigError, DataError, ModelError
+from penstock.registry import weights_sha256
 from penstock.store import Store
 from penstock.testing import check_workload
 from penstock.training.loop import Outcome, train
 from penstock.training.run import Run, RunSpec
-from penstock.training.weights import weights_sha256
 from penstock.training.world import World
 from penstock.workload import Model, Refusal, Schema
 from workloads.pathology import workload

@@ -37,7 +37,7 @@ def loop(rank: int, world: int, folder: str, meet: str, steps: int, warm: int, r
     config = from_dict(workload.config, run.spec.config)
     rows = Dataset.load(run.dataset_path).train
     torch.manual_seed(0)
-    task = resolve(workload.trainers[run.spec.trainer])(config, Dataset.load(run.dataset_path).schema)
+    task = resolve(workload.trainers[workload.trainer(config)])(config, Dataset.load(run.dataset_path).schema)
     (objective,) = task.objectives()  # one DDP module has one backward pass
     model = DistributedDataParallel(Root(task, [objective]), gradient_as_bucket_view=True)
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}

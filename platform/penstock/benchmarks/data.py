@@ -42,7 +42,7 @@ def data(
     scan = source.scan(path, config.data)
     names = {dataset.train.row(index)["item"] for index in range(len(dataset.train))}
     items = [item for item in scan.items if item.name in names]
-    task = resolve(next(iter(workload.trainers.values())))(config, dataset.schema)
+    task = resolve(workload.trainers[workload.trainer(config)])(config, dataset.schema)
     batch = config.train.batch
     raw = RawItems(workload, source, items, config.data, dataset.schema)
     if not scan.files:

@@ -107,7 +107,6 @@ class _Sides:
         self.spec = RunSpec(
             workload=workload.name,
             reference=catalog.reference(workload.name),
-            trainer=next(iter(workload.trainers)),
             config=to_dict(config),
             dataset=dataset.name,
             workers=asked.workers,

@@ -70,7 +70,6 @@ def train(
     spec = RunSpec(
         workload=workload.name,
         reference=catalog.reference(workload.name),
-        trainer=next(iter(workload.trainers)),
         config=to_dict(config),
         dataset=dataset.id,
         seed=seed,
@@ -94,7 +93,7 @@ def train(
 
 def default_name(spec: RunSpec) -> str:
     """The workload and a hash of all that decides the result: the same command again means the same run."""
-    asked = json.dumps([spec.config, spec.dataset, spec.seed, spec.start_from, spec.trainer], sort_keys=True)
+    asked = json.dumps([spec.config, spec.dataset, spec.seed, spec.start_from], sort_keys=True)
     return f"{spec.workload[:55]}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
 
 

@@ -153,7 +153,7 @@ def _publish(
         dataset_card=dataset.card,
         run=run.name,
         seed=run.spec.seed,
-        trainer=run.spec.trainer,
+        trainer=workload.trainer(config),
         tags={"identity": run.identity, "start_from": run.spec.start_from},
         live_first=live_first,
     )

@@ -30,6 +30,9 @@ def fields(subject: Subject) -> None:
         )
     assert dataclasses.is_dataclass(getattr(config, "data", None)), "config has no section `data`"
     assert from_dict(kind, to_dict(config)) == config, "config does not survive JSON"
+    first = next(iter(workload.trainers))
+    assert workload.trainer(config) == first, f"the default trainer is not the first, {first!r}"
+    assert len(workload.trainers) == 1 or hasattr(config, "trainer"), "config has no field `trainer`"
 
 
 def presets(subject: Subject) -> None:

@@ -42,7 +42,8 @@ class Subject:
         import torch
 
         torch.manual_seed(0)
-        return resolve(next(iter(self.workload.trainers.values())))(self.config, self.dataset.schema)
+        trainer = self.workload.trainers[self.workload.trainer(self.config)]
+        return resolve(trainer)(self.config, self.dataset.schema)
 
     def items(self, first: int, last: int) -> Any:
         from penstock.data.draws import ItemDraws, Items

@@ -77,7 +77,7 @@ class Training:
         self.per_epoch = order.steps_per_epoch(self.items, self.train.batch)
         self.total = self.per_epoch * self.train.epochs
         reseed(self.seed, -1, 0)  # the first weights, the same on every worker
-        self.task: Task[Any] = resolve(workload.trainers[run.spec.trainer])(config, dataset.schema)
+        self.task: Task[Any] = resolve(workload.trainers[workload.trainer(config)])(config, dataset.schema)
         found = self._newest()
         if found is None:
             self._start_from(start_weights)

@@ -40,7 +40,6 @@ class RunSpec:
 
     workload: str
     reference: str  # the entry point's value, so that workers import what the driver found
-    trainer: str
     config: Mapping[str, Any]
     dataset: str  # id, a folder of the store's datasets/
     seed: int = 0

@@ -1,8 +1,7 @@
-"""Weights by name: their fingerprint, and starting from those of another model."""
+"""Weights by name: those to publish, and starting from those of another model."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,16 +11,6 @@ from torch import Tensor, nn
 from penstock.errors import ModelError
 from penstock.store import Store
 from penstock.training.run import Run
-
-
-def weights_sha256(weights: Mapping[str, Tensor]) -> str:
-    """Hex sha256 over (name, dtype, shape, bytes) of each tensor, sorted by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        digest.update(repr((name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))).encode())
-        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(raw.numpy().data)
-    return digest.hexdigest()
 
 
 def to_publish(state: Mapping[str, Any]) -> dict[str, Tensor]:
