@@ -7,6 +7,7 @@ subprocesses, and the toy workload is installed the way a stranger's is: by an e
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "MPLBACKEND": "Agg",
     }.items():
         os.environ.setdefault(name, value)
+    # started in the background, the suite and all that it starts would not hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # a developer's own store and cluster must not be touched by a test
     for name in ("PENSTOCK_STORE", "RAY_ADDRESS"):
         os.environ.pop(name, None)

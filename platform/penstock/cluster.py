@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from penstock.errors import PenstockError
@@ -22,6 +25,7 @@ _SETTINGS = {
     # Serve's own HTTP proxy lets every request through the same door as the gateway does
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "penstock.serving.door:middlewares",
 }
+_KEPT_S = 86_400.0  # how long the logs of a session without a driver are kept
 _LONGEST_TEMP = 36  # characters; Ray's sockets lie deeper, and a socket's path has at most 107
 
 
@@ -131,4 +135,20 @@ def _temp_dir() -> str | None:
             private = Path(tempfile.mkdtemp(prefix="ps-"))
     except OSError:
         return None
-    return str(private / "ray") if len(str(private)) <= _LONGEST_TEMP else None
+    if len(str(private)) > _LONGEST_TEMP:
+        return None
+    remove_dead_sessions(private / "ray")
+    return str(private / "ray")
+
+
+def remove_dead_sessions(folder: Path) -> None:
+    """Ray leaves a folder behind for each driver (session_<time>_<pid>), and never clears them away. Those
+    whose process is gone and whose logs rest for a day are removed."""
+    rests = time.time() - _KEPT_S
+    for session in folder.glob("session_*_*[0-9]"):
+        pid = session.name.rpartition("_")[2]
+        with suppress(OSError):  # somebody else was first
+            if session.is_symlink() or (Path("/proc") / pid).exists():
+                continue
+            if max(path.lstat().st_mtime for path in (session, session / "logs")) < rests:
+                shutil.rmtree(session, ignore_errors=True)

@@ -45,7 +45,11 @@ def test_a_signal_stops_it_and_no_process_stays(store: Store, number: signal.Sig
     children = psutil.Process(serving.pid).children(recursive=True)
     assert len(children) > 3
     serving.send_signal(number)
-    _, errors = serving.communicate(timeout=60)
+    try:
+        _, errors = serving.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        serving.terminate()
+        raise
     assert serving.returncode == code, errors
     assert len(errors.splitlines()) <= 1, errors
     _, alive = psutil.wait_procs(children, timeout=20)

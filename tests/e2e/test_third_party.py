@@ -65,7 +65,11 @@ def test_it_is_served_and_a_clean_stop_leaves_nothing_behind(site: Path, tmp_pat
         assert judged["metrics"]["rmse"] == pytest.approx(made["metrics"]["rmse"], abs=1e-6)
     finally:
         serving.send_signal(signal.SIGINT)
-        _, err = serving.communicate(timeout=60)
+        try:
+            _, err = serving.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            serving.terminate()
+            raise
     assert serving.returncode in (0, 130)
     assert err.strip() == "penstock: stopped; the same command serves again"
     with pytest.raises(httpx.ConnectError):

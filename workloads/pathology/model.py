@@ -45,8 +45,8 @@ class Classifier(nn.Module):
         patches = patches.to(self.mean.dtype)
         if not self.own_scale:
             return (patches - self.mean) / self.spread
-        mean, spread = patches.mean((2, 3), keepdim=True), patches.std((2, 3), keepdim=True)
-        return (patches - mean) / (spread + FAINTEST)
+        centred = patches - patches.mean((2, 3), keepdim=True)
+        return centred / (centred.square().mean((2, 3), keepdim=True).sqrt() + FAINTEST)
 
 
 def convolution(before: int, after: int) -> list[nn.Module]:
