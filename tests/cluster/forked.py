@@ -50,9 +50,7 @@ def train_with(
     dies: bool = False,
 ) -> Made | None:
     """Train with so many workers of one thread each; None when they died and that was expected."""
-    spec = RunSpec(
-        workload.name, "tests.toy:workload", "supervised", to_dict(config), dataset.id, strategy=strategy
-    )
+    spec = RunSpec(workload.name, "tests.toy:workload", to_dict(config), dataset.id, strategy=strategy)
     run = Run.create(store, name or f"run-{uuid.uuid4().hex[:8]}", spec)
     results = store.root / f"{uuid.uuid4().hex}.safetensors"
 

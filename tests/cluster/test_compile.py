@@ -62,7 +62,7 @@ def test_a_compiled_step_learns_what_a_plain_one_does(
     for compiled in (False, True):
         settings = Train(epochs=4, batch=200, compile=compiled)  # one shape: one compilation
         config = toy.Config(train=settings, optim=Optim(lr=1e-2))
-        spec = RunSpec("toy", "tests.toy:workload", "supervised", to_dict(config), dataset.id)
+        spec = RunSpec("toy", "tests.toy:workload", to_dict(config), dataset.id)
         run = Run.create(store, f"compiled-{compiled}".lower(), spec)
         outcome = train(workload, config, dataset, run, World.alone())
         assert set(outcome.weights) == {"head.weight", "head.bias"}

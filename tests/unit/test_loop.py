@@ -57,7 +57,7 @@ def fit(store: Store, dataset: Dataset) -> Fit:
         for key, value in settings.items():
             section = next(s for s in ("train", "optim", "model") if key in vars(getattr(config, s)))
             config = replace(config, **{section: replace(getattr(config, section), **{key: value})})
-        spec = RunSpec(workload.name, "tests.toy:workload", "supervised", to_dict(config), data.id, seed)
+        spec = RunSpec(workload.name, "tests.toy:workload", to_dict(config), data.id, seed)
         made = Run.create(store, name, spec)
         on_event = None if events is None else events.append
         return train(workload, config, data, made, World.alone(), on_event, start), made

@@ -25,7 +25,6 @@ from penstock.data.ray_map import in_process
 from penstock.errors import ConfigError, DataError, ModelError
 from penstock.registry import weights_sha256
 from penstock.store import Store
-from penstock.testing import check_workload
 from penstock.training.loop import Outcome, train
 from penstock.training.run import Run, RunSpec
 from penstock.training.world import World
@@ -83,11 +82,6 @@ def untrained() -> PathologyPredictor:
 
 
 # ---------------------------------------------------------------- the contract
-
-
-def test_pathology_keeps_the_contract(tmp_path: Path) -> None:
-    failed = [check for check in check_workload(workload, Store.open(tmp_path)) if not check.passed]
-    assert not failed, failed
 
 
 @pytest.mark.parametrize(
@@ -301,9 +295,7 @@ def learn(
     synthetic: Dataset, store: Store, name: str, config: Config, die_at: int = 0
 ) -> tuple[Outcome, Run]:
     """The platform's loop in this process; with `die_at` it ends when that step is committed."""
-    spec = RunSpec(
-        workload.name, "workloads.pathology:workload", "supervised", {}, synthetic.id, model="pathology"
-    )
+    spec = RunSpec(workload.name, "workloads.pathology:workload", {}, synthetic.id, model="pathology")
     run = Run.create(store, name, spec)
 
     def on_event(event: dict[str, Any]) -> None:
