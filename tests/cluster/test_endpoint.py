@@ -287,7 +287,7 @@ def test_an_upload_that_is_refused_does_not_fill_the_memory(endpoint: Endpoint) 
         check(wire.answer(), 413)
     for name, most in highest.items():
         grown = (most - before[name]) / MIB
-        # 800 MiB were sent; Serve's proxy queues up to BODY_BYTES, pickles them, and the gateway unpickles them
+        # of 800 MiB; Serve's proxy queues up to BODY_BYTES, pickles them, and the gateway unpickles them
         assert grown < 4 * BODY_BYTES / MIB, f"{name} grew by {grown:.0f} MiB"
 
 
