@@ -340,7 +340,9 @@ def test_smoke_learns_tissue_that_a_colour_histogram_does_not_tell_apart(
     pictures = [Image.open(io.BytesIO(row["image"])).convert("RGB").resize((64, 64)) for row in rows]
     test_set = np.stack([histogram(np.asarray(picture).reshape(-1, 3)) for picture in pictures])
     said = logistic(train_set, np.array([row["label"] for row in known]), test_set)
-    assert (said == [row["label"] for row in rows]).mean() < 0.7
+    right = (said == [row["label"] for row in rows]).mean()
+    print(f"colour histogram, accuracy on {len(rows)} generated patches: {right:.3f}")
+    assert right < 0.7
 
 
 def histogram(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
