@@ -35,7 +35,11 @@ def evaluate(
     shell.say(f"{model}: {result['items']} items, with 95 % intervals")
     shell.table(["metric", "value"], [[name, interval(figure)] for name, figure in result["metrics"].items()])
     if through:
-        shell.say(f"{through} answers as the model does offline")
+        seen = result["through"]
+        shell.say(
+            f"{through} answers as the model does offline: {seen['requests']} requests, "
+            f"largest difference {seen['largest_difference']:.2g}"
+        )
     return result
 
 
