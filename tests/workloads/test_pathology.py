@@ -23,12 +23,9 @@ from penstock.data.draws import ItemDraws, Items
 from penstock.data.prepare import prepare
 from penstock.data.ray_map import in_process
 from penstock.errors import ConfigError, DataError, ModelError
-from penstock.registry import weights_sha256
 from penstock.store import Store
-from penstock.training.loop import Outcome, train
-from penstock.training.run import Run, RunSpec
-from penstock.training.world import World
 from penstock.workload import Model, Refusal, Schema
+from tests.learning import goes_on_bit_for_bit, learn
 from workloads.pathology import workload
 from workloads.pathology.config import Augment, Config, Data, Net, positive
 from workloads.pathology.data import ImageFolder
@@ -287,39 +284,15 @@ def test_a_network_with_pretrained_weights_has_frozen_batchnorm_and_needs_no_dow
     assert module(torch.rand(2, 3, 64, 64)).shape == (2, 3)
 
 
-class Killed(Exception):
-    """Stands for a kill."""
-
-
-def learn(
-    synthetic: Dataset, store: Store, name: str, config: Config, die_at: int = 0
-) -> tuple[Outcome, Run]:
-    """The platform's loop in this process; with `die_at` it ends when that step is committed."""
-    spec = RunSpec(workload.name, "workloads.pathology:workload", {}, synthetic.id, model="pathology")
-    run = Run.create(store, name, spec)
-
-    def on_event(event: dict[str, Any]) -> None:
-        if event["event"] == "checkpoint" and 0 < die_at <= event["step"]:
-            raise Killed
-
-    return train(workload, config, synthetic, run, World.alone(), on_event), run
-
-
 def test_a_killed_run_goes_on_to_bitwise_the_same_weights(synthetic: Dataset, made: Store) -> None:
     config = replace(SMOKE, train=replace(SMOKE.train, epochs=2, checkpoint_every=4))
-    whole, run = learn(synthetic, made, "whole", config)
-    with pytest.raises(Killed):
-        learn(synthetic, made, "killed", config, die_at=8)
-    rest, killed = learn(synthetic, made, "killed", config)
-    assert [attempt["from_step"] > 0 for attempt in killed.attempts] == [False, True]
-    assert weights_sha256(rest.weights) == weights_sha256(whole.weights)
-    assert killed.metrics.loss_curve().tobytes() == run.metrics.loss_curve().tobytes()
+    goes_on_bit_for_bit(workload, config, synthetic, made)
 
 
 @pytest.fixture(scope="module")
 def learned(synthetic: Dataset, made: Store) -> Model[Config]:
     """What the smoke preset learns from the synthetic tissue."""
-    outcome, run = learn(synthetic, made, "smoke", SMOKE)
+    outcome, run = learn(workload, SMOKE, synthetic, made, "smoke")
     assert len(run.metrics.loss_curve()) >= 3 * SMOKE.train.checkpoint_every
     return Model("pathology", 1, SMOKE, synthetic.schema, outcome.weights)
 

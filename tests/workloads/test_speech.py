@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -22,12 +21,9 @@ from penstock.data.draws import ItemDraws, Items
 from penstock.data.prepare import prepare
 from penstock.data.ray_map import in_process
 from penstock.errors import ConfigError, DataError
-from penstock.registry import weights_sha256
 from penstock.store import Store
-from penstock.training.loop import Outcome, train
-from penstock.training.run import Run, RunSpec
-from penstock.training.world import World
 from penstock.workload import Model, Refusal, Schema
+from tests.learning import goes_on_bit_for_bit, learn
 from workloads.speech import workload
 from workloads.speech.config import Config, Data
 from workloads.speech.data import WavFolder, fit, load, speaker
@@ -301,45 +297,15 @@ def test_noise_is_as_loud_as_the_settings_say(synthetic: Dataset) -> None:
     )  # a stretch of noise is not exactly as loud as all of it
 
 
-class Killed(Exception):
-    """Stands for a kill."""
-
-
-def learn(
-    synthetic: Dataset, store: Store, name: str, config: Config, die_at: int = 0
-) -> tuple[Outcome, Run]:
-    """The platform's loop in this process; with `die_at` it ends when that step has been logged."""
-    spec = RunSpec(
-        workload.name,
-        "workloads.speech:workload",
-        json.loads("{}"),
-        synthetic.id,
-        model="speech",
-    )
-    run = Run.create(store, name, spec)
-
-    def on_event(event: dict[str, Any]) -> None:
-        if event["event"] == "checkpoint" and 0 < die_at <= event["step"]:
-            raise Killed
-
-    return train(workload, config, synthetic, run, World.alone(), on_event), run
-
-
 def test_a_killed_run_goes_on_to_bitwise_the_same_weights(synthetic: Dataset, made: Store) -> None:
     config = replace(SMOKE, train=replace(SMOKE.train, epochs=2, ema=0.9, checkpoint_every=4))
-    whole, run = learn(synthetic, made, "whole", config)
-    with pytest.raises(Killed):
-        learn(synthetic, made, "killed", config, die_at=8)
-    rest, killed = learn(synthetic, made, "killed", config)
-    assert [attempt["from_step"] > 0 for attempt in killed.attempts] == [False, True]
-    assert weights_sha256(rest.weights) == weights_sha256(whole.weights)
-    assert killed.metrics.loss_curve().tobytes() == run.metrics.loss_curve().tobytes()
+    goes_on_bit_for_bit(workload, config, synthetic, made)
 
 
 @pytest.fixture(scope="module")
 def learned(synthetic: Dataset, made: Store) -> Model[Config]:
     """What the smoke preset learns from the synthetic words."""
-    outcome, run = learn(synthetic, made, "smoke", SMOKE)
+    outcome, run = learn(workload, SMOKE, synthetic, made, "smoke")
     assert len(run.metrics.loss_curve()) >= 3 * SMOKE.train.checkpoint_every
     return Model("speech", 1, SMOKE, synthetic.schema, outcome.weights)
 
