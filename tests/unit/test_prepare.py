@@ -363,7 +363,10 @@ def test_an_empty_folder_is_refused(tmp_path: Path, store: Store) -> None:
         ("../data", "no source '../data'; write one of folders:PATH, synthetic"),
         ("sinthetic", "no source 'sinthetic'; did you mean synthetic?; write one of folders:PATH, synthetic"),
         ("folders:", "source 'folders:' names no path; write folders:PATH"),
-        ("folders:/nowhere/at/all", "source 'folders:/nowhere/at/all': no file or folder '/nowhere/at/all'"),
+        (
+            "folders:/nowhere/at/all",
+            "source 'folders:/nowhere/at/all': no file or folder '/nowhere/at/all'; check the path",
+        ),
         ("folders:s3://b/x", "source 'folders:s3://b/x': not a local path; copy the data to a folder first"),
         ("synthetic:x", "source 'synthetic:x': synthetic data has no path; set data.* to change it"),
     ],

@@ -90,7 +90,9 @@ def _scan(reader: Source, reference: Reference, config: Any, schema: Schema | No
     scan = reader.scan(reference.path, config)
     where = f"{reference.format}:{reference.base}" if reference.path else reference.format
     if not scan.items:
-        raise DataError(f"source {where} holds no items")
+        raise DataError(
+            f"source {where} holds no items; the workload's README shows the layout of {reference.format}:"
+        )
     name, often = Counter(item.name for item in scan.items).most_common(1)[0]
     if often > 1:
         raise DataError(f"source {where} holds {often} items called {name!r}; names must differ")

@@ -41,7 +41,7 @@ def parse(text: str, formats: Iterable[str]) -> Reference:
         raise DataError(f"source {text!r}: not a local path; copy the data to a folder first")
     place = Path(path).expanduser().resolve()
     if not place.exists():
-        raise DataError(f"source {text!r}: no file or folder {str(place)!r}")
+        raise DataError(f"source {text!r}: no file or folder {str(place)!r}; check the path")
     return Reference(kind, str(place))
 
 
