@@ -434,7 +434,7 @@ def test_commands_at_16_khz_are_resampled_and_learned_from(real_data: Path, stor
     dataset = prepare(workload, source, Data(), store, mapper=in_process)
     assert sum(dataset.counts.values()) == 80 and dataset.counts["test"] == 39
     config = replace(SMOKE, data=Data(), train=replace(SMOKE.train, epochs=1))
-    outcome, _ = learn(dataset, store, "commands", config)
+    outcome, _ = learn(workload, config, dataset, store, "commands")
     predictor = SpeechPredictor(Model("speech", 1, config, dataset.schema, outcome.weights), "cpu")
     rows = dataset.test.rows(range(8))
     assert (

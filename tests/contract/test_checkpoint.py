@@ -15,7 +15,7 @@ from penstock.errors import StoreError
 from penstock.training import checkpoint
 from penstock.training.checkpoint import AsyncSaver
 from penstock.training.packing import pack, unpack
-from tests.unit.test_store import kill_at_each_step
+from tests.contract.test_store import kill_at_each_step
 
 
 def save(folder: Path, step: int) -> None:
