@@ -21,7 +21,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock import registry
-from penstock.media import ImageBytes, decode_image
+from penstock.media import ImageBytes, WantsPicture, decode_image
 from penstock.registry import Version
 from penstock.store import Store
 from penstock.workload import Goal, Model, Refusal, Schema, Workload
@@ -41,7 +41,8 @@ class Request(BaseModel):
     )
     image: ImageBytes
     gain: float = Field(1.0, ge=0, le=8, description="what the brightness is multiplied by")
-    act: Literal["", "raise", "crash", "wait", "echo", "negative"] = ""
+    act: Literal["", "raise", "crash", "wait", "echo"] = ""
+    inverted: WantsPicture = False
     gate: str = Field("", description="with act=wait: the file whose absence ends the wait")
     note: str | None = None
 
@@ -82,7 +83,7 @@ class Predictor:
         while request.act == "wait" and Path(request.gate).exists():
             time.sleep(0.01)
         red = float(picture.resize((1, 1)).getpixel((0, 0))[0])  # type: ignore[index]
-        negative = png(colour=(255 - int(red), 0, 0)) if request.act == "negative" else None
+        negative = png(colour=(255 - int(red), 0, 0)) if request.inverted else None
         return Answer(
             red=red * self.scale * request.gain, batch=batch, process=os.getpid(), negative=negative
         )

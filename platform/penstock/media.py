@@ -59,6 +59,23 @@ AudioBytes = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class PictureFlag:
+    """Marks the field of a request that asks for a picture in the answer."""
+
+
+WantsPicture = Annotated[bool, PictureFlag()]
+"""Type such a field so, and give the answer a field `ImageBytes | None`: `Accept: image/png` then sets it."""
+
+
+def picture_flag(request: type[BaseModel]) -> str | None:
+    """The name of the request's WantsPicture field, None where there is none."""
+    for name, info in request.model_fields.items():
+        if any(isinstance(mark, PictureFlag) for mark in info.metadata):
+            return name
+    return None
+
+
 def media_fields(request: type[BaseModel]) -> dict[str, Media]:
     """Field name -> Media of every media field, optional ones (`ImageBytes | None`) too, in declaration
     order."""
@@ -80,15 +97,42 @@ class Refused(ValueError):
     """Media that is not taken; the message is for whoever sent it."""
 
 
-def decode_image(raw: bytes, max_pixels: int = 16_000_000, first_frame: bool = False) -> Image.Image:
-    """An RGB picture, upright (EXIF applied), from JPEG or PNG; CMYK, palette and 16-bit are
+SENT = ("JPEG", "PNG")
+"""The formats of pictures that an endpoint takes."""
+FILED = (*SENT, "GIF", "WEBP", "BMP", "TIFF")
+"""The formats of picture files that a source may read; `still` makes them ones that an endpoint takes."""
+
+
+def still(raw: bytes, max_pixels: int = 16_000_000) -> bytes:
+    """A picture file as JPEG or PNG bytes that an endpoint takes: as it is, or where it is animated or of
+    another format (FILED) its first frame as PNG. ValueError says what is wrong."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(raw), formats=SENT) as picture:
+            if getattr(picture, "n_frames", 1) == 1 or picture.format == "MPO":
+                return raw
+    except Exception:  # another format, or damaged: decode_image says which
+        pass
+    file = io.BytesIO()
+    decode_image(raw, max_pixels, first_frame=True, formats=FILED).save(file, "PNG")
+    return file.getvalue()
+
+
+def decode_image(
+    raw: bytes,
+    max_pixels: int = 16_000_000,
+    first_frame: bool = False,
+    formats: tuple[str, ...] = SENT,
+) -> Image.Image:
+    """An RGB picture, upright (EXIF applied), from JPEG or PNG (or `formats`); CMYK, palette and 16-bit are
     converted. ValueError says what is wrong, without a path and without the input."""
     from PIL import Image, ImageOps
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(raw), formats=("JPEG", "PNG"))
+            picture = Image.open(io.BytesIO(raw), formats=formats)
             width, height = picture.size
             if width * height > max_pixels:
                 raise Refused(f"{width} x {height} pixels; at most {max_pixels:,} are allowed")
@@ -110,7 +154,11 @@ def decode_image(raw: bytes, max_pixels: int = 16_000_000, first_frame: bool = F
         raise Refused("the picture has too many pixels") from None
     except Exception as error:
         # Pillow's decoders raise nearly anything on damaged bytes: OSError, SyntaxError, struct.error, …
-        kind = "truncated" if "truncated" in str(error).lower() else "damaged, or neither JPEG nor PNG"
+        kind = (
+            "truncated"
+            if "truncated" in str(error).lower()
+            else f"damaged, or neither {' nor '.join(formats)}"
+        )
         raise Refused(f"the picture is {kind}") from None
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -112,12 +112,15 @@ class Fault:
 @dataclass(frozen=True)
 class Scan:
     """What a source holds. `files`: the raw files, whose names, sizes and times decide whether
-    anything changed since the last prepare (none for generated data)."""
+    anything changed since the last prepare (none for generated data). `exclusive`: every item has exactly
+    one of the labels, `label` in its raw row (int); otherwise it may show many of them or none, `labels`
+    (int64 [n]), and a label without items is no mistake."""
 
     items: Sequence[Item]
     schema: Schema
     files: Sequence[Path] = ()
     licence: str = "unknown"
+    exclusive: bool = True
 
 
 class Source(Protocol):
@@ -132,8 +135,8 @@ class Source(Protocol):
 
     def read(self, items: Sequence[Item], config: Any, schema: Schema) -> Iterable[Row | Fault]:
         """Raw rows in the order of `items`: the original bytes as a client would send them, and
-        what scoring needs (`label` as int where there are classes). Validation and test splits
-        are stored like this."""
+        what scoring needs (`label` or `labels` where there are classes, see Scan). Validation and
+        test splits are stored like this."""
         ...
 
 
@@ -218,6 +221,15 @@ class Predictor(Protocol[QIn, AOut]):
         ...
 
 
+@runtime_checkable
+class Frames(Protocol[QIn, AOut]):
+    """A capability of a Predictor: it answers what a camera sends."""
+
+    def frames(self, requests: Iterable[QIn]) -> Iterator[AOut | Refusal]:
+        """One answer a frame, in order, each given before the next frame is taken."""
+        ...
+
+
 class Evaluator(Protocol[Q, AIn]):
     """How answers are scored; evaluate, compare, intervals and validation use only this. Made as
     `Evaluator(config, schema)`."""
@@ -235,8 +247,11 @@ class Evaluator(Protocol[Q, AIn]):
         """Metrics by their standard names; NaN where undefined. Called for each bootstrap sample."""
         ...
 
-    # Optional: figures(records, rows, answers) -> Sequence[penstock.report.Figure], for report.html: the
-    # records of the whole test split, a dozen of its rows and the answers to those.
+    # Optional, for report.html:
+    # figures(records, rows, answers) -> Sequence[penstock.report.Figure]: the records of the whole test
+    # split, a dozen of its rows and the answers to those.
+    # snapshot(predictor) -> bytes: a PNG of what the weights do now, drawn after each validation; the page
+    # shows the last one and all of them in motion.
 
 
 # ---------------------------------------------------------------- the whole
@@ -270,6 +285,11 @@ class Workload(Generic[C]):
     """Default search space by dotted setting."""
     presets: Mapping[str, C]
     """"smoke" (<= 40 s on 2 cores, >= 3 checkpoints), "default", "gpu"."""
+    fit: str | None = None
+    """`fit(train, config.data, schema) -> {name: bytes}`: what has to be learned from the training split as a
+    whole before a model can be (a tokenizer, a judge of generated pictures). `train` is a
+    penstock.data.shards.Shards of train rows. Called once, at prepare; its files join `schema.assets`, so
+    that every model of a data set has the same. Pure: seeded, one thread."""
     summary: str = ""
     """One line for `penstock list` and the served card."""
     commands: str | None = None

@@ -136,7 +136,7 @@ TABLE = [
         method="OPTIONS",
         headers={"Origin": "http://x", "Access-Control-Request-Method": "POST"},
     ),
-    Row("only a picture will do", 406, body(), headers={"Accept": "image/png"}),
+    Row("only a picture will do", 406, body(inverted=False), headers={"Accept": "image/png"}),
     Row("a text too long", 413, body(note="n" * 70_000), says="65536 bytes", answers={"Connection": "close"}),
     Row("too many values", 413, b"[" + b"1," * 70_000 + b"1]", says="values"),
     Row("a picture too large", 413, PNG + bytes(8 * MIB), "image/png", says="8388608 bytes"),
@@ -316,9 +316,11 @@ def test_json_raw_bytes_and_the_query_say_the_same(client: httpx.Client) -> None
 
 def test_a_picture_in_the_answer_can_be_had_as_a_picture(client: httpx.Client) -> None:
     headers = {"Content-Type": "application/json", "Accept": "image/png, */*;q=0.1"}
-    answer = client.post(PREDICT, content=body(act="negative"), headers=headers)
+    answer = client.post(PREDICT, content=body(), headers=headers)
     assert answer.headers["Content-Type"] == "image/png" and answer.content[:4] == b"\x89PNG"
-    assert client.post(PREDICT, content=body(), headers=headers).json()["negative"] is None
+    raw = client.post(PREDICT, content=JPEG, headers={**headers, "Content-Type": "image/jpeg"})
+    assert raw.headers["Content-Type"] == "image/png"
+    assert client.post(PREDICT, content=body(inverted=False), headers=headers).json()["negative"] is None
 
 
 def test_request_ids_come_back_and_serve_obeys_no_stranger_s_headers(client: httpx.Client) -> None:

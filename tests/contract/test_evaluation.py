@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 from pydantic import BaseModel
 
 from penstock import registry
 from penstock.data.prepare import prepare
 from penstock.errors import DataError, ModelError
 from penstock.evaluation import answer_rows, compare, evaluate, intervals, records_of, score, text
-from penstock.evaluation.agreement import agree, metric_faults
+from penstock.evaluation.agreement import Agreement, agree, metric_faults
 from penstock.evaluation.bootstrap import resamples
 from penstock.evaluation.judge import verdict
 from penstock.registry import Version
@@ -284,6 +286,30 @@ def test_ranks_are_identical_unless_scores_tie() -> None:
 def test_a_refusal_agrees_with_a_refusal_only() -> None:
     assert agree(Refusal("cut short"), Refusal("cut short here")).faults == []
     assert agree(Refusal("cut short"), Said()).faults == [("", "refused (cut short)", "an answer")]
+
+
+class Drawn(BaseModel):
+    images: list[bytes] = []
+
+
+def test_pictures_agree_within_one_level_and_metrics_over_them_within_a_thousandth() -> None:
+    def drawn(level: int) -> Drawn:
+        file = io.BytesIO()
+        Image.new("RGB", (4, 4), (level, 10, 10)).save(file, "PNG")
+        return Drawn(images=[file.getvalue()])
+
+    assert agree(drawn(100), drawn(100)) == Agreement()
+    assert agree(drawn(100), drawn(101)) == Agreement(redrawn=1)
+    assert agree(drawn(100), drawn(102)).faults != []
+    evaluator, records = Evaluator(Config(), SCHEMA), pa.table({"item": ["a"], "truth": ["a"], "said": ["a"]})
+    records = records.append_column("score", pa.array([1.0]))
+    for served, redrawn, faults in (
+        (0.9995, True, []),
+        (0.9995, False, ["score"]),
+        (0.9985, True, ["score"]),
+    ):
+        ours, theirs = {"score": 1.0}, {"score": served}
+        assert metric_faults(evaluator, records, ours, theirs, redrawn) == faults
 
 
 def test_a_metric_may_only_differ_where_a_tie_between_items_explains_it() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from penstock.config import Optim, Train, to_dict
@@ -16,6 +18,7 @@ from penstock.data.dataset import Dataset
 from penstock.data.prepare import prepare
 from penstock.errors import ConfigError, ModelError, RunFailed
 from penstock.registry import weights_sha256
+from penstock.report.snapshots import snapshot_figures
 from penstock.store import Store
 from penstock.training import checkpoint
 from penstock.training.loop import train
@@ -278,3 +281,28 @@ def test_every_parameter_is_moved_exactly_once(fit: Fit) -> None:
 def test_a_setting_out_of_range_is_named(section: str, setting: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"{section}.{setting} = {value}: at least"):
         replace(getattr(toy.Config(), section), **{setting: value})
+
+
+class Artist(toy.Evaluator):
+    """Draws what it knows: one grey level, from the weights' answer to a fixed request."""
+
+    def snapshot(self, predictor: toy.Predictor) -> bytes:
+        (answer,) = predictor.predict([toy.Request(pixels=list(toy.picture(0, 0, 0.0)))])
+        assert isinstance(answer, toy.Answer)
+        file = io.BytesIO()
+        Image.new("L", (4, 4), round(255 * answer.score)).save(file, "PNG")
+        return file.getvalue()
+
+
+def test_a_snapshot_is_kept_for_each_validation_and_the_page_shows_them_in_motion(fit: Fit) -> None:
+    artist = dataclasses.replace(toy.workload, evaluator=f"{__name__}:Artist")
+    _, run = fit(artist, epochs=3)
+    steps = [line["step"] for line in run.metrics.validations()]
+    files = sorted(run.snapshots.iterdir())
+    assert [file.name for file in files] == [f"{step:08d}.png" for step in steps] and len(steps) == 3
+    last, moving = snapshot_figures(run.snapshots)
+    assert last.png == files[-1].read_bytes() and str(steps[-1]) in last.title
+    different = {file.read_bytes() for file in files}
+    with Image.open(io.BytesIO(moving.png)) as picture:
+        assert getattr(picture, "n_frames", 1) == len(different) > 1
+    assert snapshot_figures(run.path / "none") == []

@@ -17,7 +17,19 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from pydantic import BaseModel, ValidationError
 
-from penstock.media import AUDIO, IMAGE, AudioBytes, ImageBytes, decode_image, decode_wav, media_fields
+from penstock.media import (
+    AUDIO,
+    FILED,
+    IMAGE,
+    AudioBytes,
+    ImageBytes,
+    WantsPicture,
+    decode_image,
+    decode_wav,
+    media_fields,
+    picture_flag,
+    still,
+)
 
 
 def encode(picture: Image.Image, kind: str, **options: object) -> bytes:
@@ -49,6 +61,48 @@ def sound(samples: np.ndarray | None = None, rate: int = 8_000, subtype: str = "
 
 
 # ---------------------------------------------------------------- pictures
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_a_file_that_moves_is_taken_by_its_first_frame(kind: str) -> None:
+    first, second = Image.new("RGB", (8, 6), (255, 0, 0)), Image.new("RGB", (8, 6), (0, 0, 255))
+    moving = encode(first, kind, save_all=True, append_images=[second], duration=100)
+    with pytest.raises(ValueError, match=r"animated|neither JPEG nor PNG"):
+        decode_image(moving)
+    taken = decode_image(still(moving))
+    assert taken.size == (8, 6) and taken.getpixel((3, 3))[0] > 200  # type: ignore[index]
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "GIF", "WEBP"])
+def test_a_file_of_another_format_becomes_one_that_an_endpoint_takes(kind: str) -> None:
+    assert kind in FILED
+    np.testing.assert_allclose(
+        np.asarray(
+            decode_image(still(encode(photo(), kind, **({"lossless": True} if kind == "WEBP" else {}))))
+        ),
+        np.asarray(photo().convert("P").convert("RGB") if kind == "GIF" else photo()),
+        atol=255 if kind == "GIF" else 0,
+    )
+
+
+def test_a_still_picture_keeps_its_bytes_and_a_damaged_file_is_refused() -> None:
+    for kind in ("JPEG", "PNG"):
+        raw = encode(photo(), kind)
+        assert still(raw) == raw
+    with pytest.raises(ValueError, match="damaged, or neither JPEG nor PNG nor GIF"):
+        still(b"no picture")
+
+
+def test_the_field_that_asks_for_a_picture_is_found() -> None:
+    class Asking(BaseModel):
+        count: int = 1
+        drawn: WantsPicture = False
+
+    class Silent(BaseModel):
+        count: bool = False
+
+    assert picture_flag(Asking) == "drawn" and picture_flag(Silent) is None
+    assert Asking.model_validate({"drawn": "true"}).drawn is True
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])

@@ -20,6 +20,7 @@ from penstock.config import Optim, Train
 from penstock.data.dataset import Dataset
 from penstock.data.prepare import prepare
 from penstock.data.ray_map import Plan, Result, in_process
+from penstock.data.shards import Shards
 from penstock.data.splits import assign
 from penstock.errors import DataError, StoreError
 from penstock.store import Store, publish_folder
@@ -70,7 +71,7 @@ class Folders:
 
 
 def decode(row: Row, config: Data, schema: Schema) -> Row:
-    assert schema.assets == {"map.json": b"[1]"}
+    assert schema.assets["map.json"] == b"[1]"
     return {"x": np.array(row["raw"].split()[: config.size], np.float32), "label": row["label"]}
 
 
@@ -462,3 +463,93 @@ def test_a_data_set_that_is_missing_or_of_a_later_format_is_named(root: Path, st
     (dataset.path / "dataset.json").write_text(json.dumps({**card, "format": 2}))
     with pytest.raises(DataError, match="has format 2; this version reads 1"):
         Dataset.load(dataset.path)
+
+
+# ---------------------------------------------------------------- what is fitted to the whole; many labels
+
+
+def mean(train: Shards, config: Data, schema: Schema) -> dict[str, bytes]:
+    """What a fit may be: a fact about all training rows."""
+    total = sum(float(train.row(i)["x"][0]) for i in range(len(train)))
+    return {"mean.json": json.dumps([len(train), total / len(train)]).encode()}
+
+
+FITTED = replace(WORKLOAD, fit=f"{HERE}:mean")
+
+
+def test_what_is_fitted_to_the_training_rows_travels_with_the_data_set(tmp_path: Path, store: Store) -> None:
+    root = write_items(tmp_path / "raw", {"a": 10, "b": 10})
+    dataset = prepare(FITTED, f"folders:{root}", Data(), store, mapper=in_process)
+    numbers = [float(dataset.train.row(i)["x"][0]) for i in range(len(dataset.train))]
+    assert dataset.schema.assets["map.json"] == b"[1]"  # the source's own stay
+    assert json.loads(dataset.schema.assets["mean.json"]) == [len(numbers), sum(numbers) / len(numbers)]
+    dataset.verify()
+    assert dataset.id != made(root, store).id
+
+
+def test_other_data_is_judged_with_what_the_model_was_fitted_to(tmp_path: Path, store: Store) -> None:
+    root, other = write_items(tmp_path / "one", {"a": 10, "b": 10}), write_items(tmp_path / "two", {"a": 3})
+    schema = prepare(FITTED, f"folders:{root}", Data(), store, mapper=in_process).schema
+    known = replace(schema, assets={"map.json": b"[1]", "mean.json": b"[7, 7.0]"})
+    judged = prepare(
+        FITTED, f"folders:{other}", Data(), store, mapper=in_process, use="evaluate", schema=known
+    )
+    assert judged.schema == known
+
+
+class Crowds(Folders):
+    """Each item shows its folder's class as often as its number says, and may show none."""
+
+    def scan(self, path: str, config: Data) -> Scan:
+        return replace(super().scan(path, config), exclusive=False)
+
+    def read(self, items: Sequence[Item], config: Data, schema: Schema) -> Iterable[Row | Fault]:
+        for item, row in zip(items, super().read(items, config, schema), strict=True):
+            assert not isinstance(row, Fault)
+            count = int(item.name.rpartition("-")[2].removesuffix(".txt"))
+            yield {"raw": row["raw"], "labels": np.full(count, row["label"], np.int64)}
+
+
+def test_items_that_show_many_labels_or_none_are_counted_label_by_label(tmp_path: Path, store: Store) -> None:
+    crowds = replace(
+        WORKLOAD, sources={"folders": f"{HERE}:Crowds", "synthetic": ""}, decode=f"{HERE}:decode_crowd"
+    )
+    root = write_items(tmp_path / "raw", {"a": 12})
+    (root / "rare").mkdir()  # a label that nothing shows
+    dataset = prepare(crowds, f"folders:{root}", Data(), store, mapper=in_process)
+    classes = dataset.card["classes"]
+    assert sum(classes[split]["a"] for split in classes) == sum(range(12))
+    assert all(classes[split]["rare"] == 0 for split in classes)
+    alone = write_items(tmp_path / "alone", {"a": 12})
+    assert prepare(crowds, f"folders:{alone}", Data(), store, mapper=in_process).schema.labels == ("a",)
+
+
+def test_a_label_beyond_the_known_ones_is_a_fault(tmp_path: Path, store: Store) -> None:
+    wrong = replace(
+        WORKLOAD, sources={"folders": f"{HERE}:Wrong", "synthetic": ""}, decode=f"{HERE}:decode_crowd"
+    )
+    with pytest.raises(DataError, match="label 9 is not one of 1 classes"):
+        prepare(wrong, f"folders:{write_items(tmp_path / 'raw', {'a': 8})}", Data(), store, mapper=in_process)
+
+
+class Wrong(Crowds):
+    def read(self, items: Sequence[Item], config: Data, schema: Schema) -> Iterable[Row | Fault]:
+        for row in super().read(items, config, schema):
+            yield row if isinstance(row, Fault) else {**row, "labels": np.array([0, 9])}
+
+
+def decode_crowd(row: Row, config: Data, schema: Schema) -> Row:
+    return {"x": np.array(row["raw"].split()[: config.size], np.float32), "labels": row["labels"]}
+
+
+class Renamed(Folders):
+    """Another format that holds the same."""
+
+
+def test_the_same_content_in_another_format_is_the_same_data_set(tmp_path: Path, store: Store) -> None:
+    root = write_items(tmp_path / "raw", {"a": 10, "b": 10})
+    both = replace(WORKLOAD, sources={**WORKLOAD.sources, "renamed": f"{HERE}:Renamed"})
+    one, other = (
+        prepare(both, f"{form}:{root}", Data(), store, mapper=in_process) for form in ("folders", "renamed")
+    )
+    assert one.id == other.id and one.card == other.card

@@ -86,6 +86,27 @@ def test_a_picture_is_answered(client: Client) -> None:
     assert answer.headers["x-model"] == "probe@1"
 
 
+@pytest.mark.parametrize(
+    ("accept", "query", "kind"),
+    [
+        ("image/png", "", "image/png"),
+        ("image/png;q=1, */*;q=0.1", "", "image/png"),
+        ("application/json, image/png", "", "application/json"),
+        ("image/png", "?inverted=false", "application/problem+json"),
+        ("*/*", "?inverted=true", "application/json"),
+    ],
+)
+def test_who_accepts_a_picture_first_has_asked_for_one(
+    client: Client, accept: str, query: str, kind: str
+) -> None:
+    headers = {"content-type": "image/png", "accept": accept}
+    answer = client.send("POST", PREDICT + query, content=probe.png(), headers=headers)
+    assert answer.headers["content-type"] == kind
+    assert answer.status_code == (406 if "problem" in kind else 200)
+    if kind == "application/json":
+        assert bool(answer.json().get("negative")) == ("true" in query)
+
+
 def test_a_fault_in_the_predictor_is_told_to_the_log_only(client: Client, caplog: Any) -> None:
     body = {**probe.Request(image=probe.png(), act="raise").model_dump(mode="json")}
     with caplog.at_level("ERROR", "penstock.access"):

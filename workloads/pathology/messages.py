@@ -8,7 +8,7 @@ import zlib
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from penstock.media import ImageBytes
+from penstock.media import ImageBytes, WantsPicture
 
 NOTE = "Research tool, not a medical device: not for diagnosis."
 
@@ -38,7 +38,7 @@ class PathologyRequest(BaseModel):
     image: ImageBytes = Field(
         description="JPEG or PNG; base64 in JSON. Much larger than a patch: seen tile by tile"
     )
-    heatmap: bool = Field(
+    heatmap: WantsPicture = Field(
         False, description="whether to paint what the answer rests on (Grad-CAM; of tiles, the map)"
     )
 

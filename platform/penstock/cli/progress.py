@@ -84,6 +84,7 @@ class Progress:
 
 SAYINGS = {
     "prepare": "preparing: {done} of {total} shards",
+    "fit": "learning from the training split what every model of it needs",
     "start": "training: {steps} steps, {epochs} epochs, workers: {workers}",
     "resume": "going on from step {step} of {steps}, workers: {workers}",
     "start_from": "starting from published weights; fresh: {fresh}",

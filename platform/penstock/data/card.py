@@ -36,7 +36,6 @@ def dataset_card(facts: Facts, results: Sequence[Result], bad: Sequence[Mapping[
     schema = schema_card(facts.scan.schema)
     content = {
         "workload": facts.workload,
-        "format": facts.reference.format,
         "config": facts.config,
         "shards": {name: shard["sha256"] for name, shard in shards.items()},
         "schema": schema,

@@ -37,8 +37,7 @@ def _carry_out(plan: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(row, Fault):
             bad.append({"item": item.name, "why": " ".join(row.why.split())})
             continue
-        if "label" in raw:
-            label = str(int(raw["label"]))
+        for label in map(str, classes_of(raw)):
             labels[label] += 1
             examples.setdefault(label, item.name)
         rows.append(row)
@@ -49,6 +48,13 @@ def _carry_out(plan: Mapping[str, Any]) -> dict[str, Any]:
         except TypeError as error:
             raise DataError(f"rows of {plan['source']} cannot be stored: {error}") from error
     return {**written, "labels": dict(labels), "examples": examples, "bad": bad}
+
+
+def classes_of(raw: Row) -> list[int]:
+    """The class indices of a raw row: its `label`, or each of its `labels`."""
+    if "label" in raw:
+        return [int(raw["label"])]
+    return [int(label) for label in raw.get("labels", ())]
 
 
 def _checked(plan: Mapping[str, Any]) -> Iterator[tuple[Item, Row, Row | Fault]]:
@@ -64,8 +70,9 @@ def _checked(plan: Mapping[str, Any]) -> Iterator[tuple[Item, Row, Row | Fault]]
         if isinstance(raw, Fault):
             yield item, {}, raw
             continue
-        if "label" in raw and schema.labels and not 0 <= int(raw["label"]) < len(schema.labels):
-            yield item, raw, Fault(f"label {raw['label']} is not one of {len(schema.labels)} classes")
+        known = range(len(schema.labels))
+        if known and (strange := [label for label in classes_of(raw) if label not in known]):
+            yield item, raw, Fault(f"label {strange[0]} is not one of {len(known)} classes")
             continue
         try:
             # also where the raw row is what is stored: nothing that cannot be decoded gets in

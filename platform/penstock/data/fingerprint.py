@@ -37,8 +37,8 @@ def input_key(
         {
             "format": FORMAT,
             "workload": workload.name,
-            "source": [reference.format, source, workload.decode],
-            "code": _code((source, workload.decode)),
+            "source": [reference.format, source, workload.decode, workload.fit],
+            "code": _code((source, workload.decode, *filter(None, [workload.fit]))),
             "config": to_dict(config),
             "seed": seed,
             "use": use,

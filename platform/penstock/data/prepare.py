@@ -17,6 +17,7 @@ from penstock.data.carry import carry_out
 from penstock.data.dataset import FORMAT, SPLITS, Dataset
 from penstock.data.fingerprint import input_key
 from penstock.data.ray_map import Mapper, in_process, ray_map
+from penstock.data.shards import Shards
 from penstock.data.source import Reference, parse
 from penstock.data.splits import Split, Use, assign, assign_for_evaluation
 from penstock.errors import DataError, StoreError
@@ -102,7 +103,7 @@ def _scan(reader: Source, reference: Reference, config: Any, schema: Schema | No
                 f"source {where} has class {strange[0]!r}; the model knows {', '.join(schema.labels)}"
             )
         scan = replace(scan, schema=schema)
-    elif use == "train" and len(scan.schema.labels) == 1:
+    elif use == "train" and scan.exclusive and len(scan.schema.labels) == 1:
         raise DataError(
             f"source {where} holds only one class, {scan.schema.labels[0]!r}; a classifier needs two"
         )
@@ -145,7 +146,7 @@ class _Job:
                 _tolerate(bad, len(self.scan.items), self.skip_bad)
                 moved = self._classes_to_train(results)
                 if not moved or moved <= keep:
-                    return self._publish(store, folder, results, bad)
+                    return self._publish(store, folder, results, bad, self._fit(folder, results, on_event))
                 # a class that has few items, none of them in train: labels are known only now
                 keep |= moved
 
@@ -199,11 +200,12 @@ class _Job:
         """Items to move to train, one for each class that has none there. DataError on a class
         without items, or with none that may train."""
         classes = classes_by_split(results)
-        if self.use == "evaluate" or not self.scan.schema.labels or not any(classes.values()):
+        labels = self.scan.schema.labels if self.scan.exclusive else ()
+        if self.use == "evaluate" or not labels or not any(classes.values()):
             return set()
         moved = set()
         marked = {item.name for item in self.scan.items if item.split == "test"}
-        for index, label in enumerate(self.scan.schema.labels):
+        for index, label in enumerate(labels):
             if classes["train"].get(str(index)):
                 continue
             names = {r["examples"][str(index)] for r in results if str(index) in r["examples"]}
@@ -214,12 +216,28 @@ class _Job:
             moved.add(min(names - marked))
         return moved
 
+    def _fit(self, folder: Path, results: Sequence[Mapping[str, Any]], on_event: OnEvent) -> Schema:
+        """The schema with what the workload learns from the training split as a whole."""
+        schema = self.scan.schema
+        if self.workload.fit is None or self.use == "evaluate":
+            return schema
+        on_event({"event": "fit"})
+        train = [folder / r["shard"] for r in results if r["split"] == "train" and r["rows"]]
+        learned: Mapping[str, bytes] = resolve(self.workload.fit)(Shards(train), self.config, schema)
+        for name, data in learned.items():
+            write_atomic(folder / "assets" / name, data)
+        return replace(schema, assets={**schema.assets, **learned})
+
     def _publish(
-        self, store: Store, folder: Path, results: Sequence[Mapping[str, Any]], bad: list[dict[str, str]]
+        self,
+        store: Store,
+        folder: Path,
+        results: Sequence[Mapping[str, Any]],
+        bad: list[dict[str, str]],
+        schema: Schema,
     ) -> Dataset:
-        facts = Facts(
-            self.workload.name, self.reference, self.scan, to_dict(self.config), self.seed, self.use
-        )
+        scan = replace(self.scan, schema=schema)
+        facts = Facts(self.workload.name, self.reference, scan, to_dict(self.config), self.seed, self.use)
         card = dataset_card(facts, results, bad)
         write_atomic(folder / "dataset.json", json.dumps(card, indent=1, sort_keys=True).encode())
         target = store.datasets / str(card["id"])

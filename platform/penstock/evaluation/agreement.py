@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-5
 METRIC_TOLERANCE = 1e-6
+DRAWN_TOLERANCE = 1e-3  # relative, of metrics over answered pictures that differ within LEVELS
 LEVELS = 1  # of 255, between two pictures
 SCORES = ("score", "probability", "confidence")
 
@@ -30,11 +31,12 @@ SCORES = ("score", "probability", "confidence")
 class Agreement:
     """What came of comparing: `faults` as (JSON pointer, offline, served); `ties`: differences of words or
     order that a tie explains; `largest`: the largest difference between two numbers, absolute or
-    relative, whichever is smaller."""
+    relative, whichever is smaller; `redrawn`: pictures that differ within LEVELS."""
 
     faults: list[tuple[str, Any, Any]] = field(default_factory=list)
     ties: int = 0
     largest: float = 0.0
+    redrawn: int = 0
 
 
 def agree(offline: BaseModel | Refusal, served: BaseModel | Refusal) -> Agreement:
@@ -68,7 +70,11 @@ def walk(ours: Any, theirs: Any, path: str, found: Agreement) -> None:
         if apart > TOLERANCE:
             found.faults.append((path, ours, theirs))
     elif isinstance(ours, bytes) and isinstance(theirs, bytes):
-        if ours != theirs and not same_picture(ours, theirs):
+        if ours == theirs:
+            return
+        if same_picture(ours, theirs):
+            found.redrawn += 1
+        else:
             found.faults.append((path, f"{len(ours)} bytes", f"{len(theirs)} other bytes"))
     elif type(ours) is not type(theirs) or ours != theirs:
         found.faults.append((path, ours, theirs))
@@ -83,6 +89,7 @@ def walk_list(ours: Sequence[Any], theirs: Sequence[Any], path: str, found: Agre
         return
     found.faults += straight.faults
     found.ties += straight.ties
+    found.redrawn += straight.redrawn
     found.largest = max(found.largest, straight.largest)
 
 
@@ -128,11 +135,13 @@ def metric_faults(
     records: pa.Table,
     offline: Mapping[str, float],
     served: Mapping[str, float],
+    redrawn: bool = False,
 ) -> list[str]:
-    """Metrics that differ by more than METRIC_TOLERANCE though no tie explains it. A tie between items
+    """Metrics that differ by more than METRIC_TOLERANCE (DRAWN_TOLERANCE where pictures were `redrawn`)
+    though no tie explains it. A tie between items
     (two scores so close that noise decides which is higher) explains what moves as far when noise within
     TOLERANCE is put on the offline scores."""
-    differing = [name for name in offline if not within(offline[name], served.get(name, math.nan))]
+    differing = [name for name in offline if not within(offline[name], served.get(name, math.nan), redrawn)]
     if not differing:
         return []
     ranges = {name: [offline[name], offline[name]] for name in differing}
@@ -185,8 +194,9 @@ def near(a: float | None, b: float | None) -> bool:
     return a is not None and b is not None and distance(a, b) <= TOLERANCE
 
 
-def within(a: float, b: float) -> bool:
-    return abs(a - b) <= METRIC_TOLERANCE or (math.isnan(a) and math.isnan(b))
+def within(a: float, b: float, redrawn: bool = False) -> bool:
+    most = max(METRIC_TOLERANCE, DRAWN_TOLERANCE * max(abs(a), abs(b)) if redrawn else 0.0)
+    return abs(a - b) <= most or (math.isnan(a) and math.isnan(b))
 
 
 def score_of(entry: Any) -> float | None:

@@ -88,7 +88,8 @@ def served(
     records = join(tables, evaluator)
     metrics = summarise(evaluator, records)
     ties = sum(found.ties for found in compared)
-    if not ties and (off := metric_faults(evaluator, offline.records, offline.metrics, metrics)):
+    redrawn = any(found.redrawn for found in compared)
+    if not ties and (off := metric_faults(evaluator, offline.records, offline.metrics, metrics, redrawn)):
         name = off[0]
         raise RunFailed(
             f"{name} is {offline.metrics[name]!r} offline and {metrics[name]!r} through {endpoint.url}"

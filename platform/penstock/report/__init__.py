@@ -6,6 +6,7 @@ from penstock.report.figures import (
     confusion_figure,
     curve_figure,
     draw,
+    picture_figure,
     roc_figure,
 )
 from penstock.report.page import write_report
@@ -16,6 +17,7 @@ __all__ = [
     "confusion_figure",
     "curve_figure",
     "draw",
+    "picture_figure",
     "roc_figure",
     "write_report",
 ]

@@ -32,6 +32,11 @@ class Figure:
     caption: str = ""
 
 
+def picture_figure(title: str, png: bytes, caption: str = "") -> Figure:
+    """A Figure of a picture at hand (PNG)."""
+    return Figure(title, png=png, caption=caption)
+
+
 def draw(title: str, paint: Callable[[Axes], None], *, width: float = 5.6, height: float = 3.4) -> Figure:
     """A Figure of one pair of axes; `paint` fills them. Sizes in inches; the page scales it."""
     import matplotlib

@@ -19,6 +19,7 @@ from penstock.registry import Version
 from penstock.report.facts import RunFacts, read_run, settings
 from penstock.report.figures import Figure, curve_figure
 from penstock.report.samples import Sample, data_uri, samples
+from penstock.report.snapshots import snapshot_figures
 from penstock.store import Store, write_atomic
 
 MOST_CLASSES_SHOWN = 40
@@ -48,6 +49,7 @@ class Page:
     dataset: Dataset | None = None
     tiles: list[Tile] = field(default_factory=list)
     curves: list[Figure] = field(default_factory=list)
+    snapshots: list[Figure] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -59,6 +61,7 @@ def write_report(run: str, *, store: Store | str | Path | None = None) -> Path:
     store = store if isinstance(store, Store) else Store.open(store)
     page = Page(read_run(store, run))
     page.curves = curves(page.run)
+    page.snapshots = snapshot_figures(page.run.path / "snapshots")
     page.dataset = load_dataset(store, page)
     page.version = find_version(store, page)
     if page.version is not None:

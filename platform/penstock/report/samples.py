@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from penstock import registry
 from penstock.data.shards import Shards
 from penstock.evaluation import answer_rows
-from penstock.media import AUDIO, IMAGE, decode_image, decode_wav, media_fields
+from penstock.media import AUDIO, IMAGE, decode_image, decode_wav, media_fields, picture_flag
 from penstock.registry import Version
 from penstock.report.figures import wave_figure
 from penstock.store import Store
@@ -24,7 +24,7 @@ from penstock.workload import Refusal, Row, resolve
 LOOKED_AT = 64  # items answered to choose from
 SHOWN = 12
 MOST_WRONG = 4  # of those shown, so that the page is no gallery of failures either
-THUMBNAIL = 192  # pixels, the longer side
+THUMBNAIL = 256  # pixels, the longer side
 LONGEST_SOUND = 400_000  # bytes that can be played from the page
 
 
@@ -53,12 +53,15 @@ def samples(store: Store, version: Version, rows: Shards) -> tuple[list[Sample],
     random = np.random.Generator(np.random.Philox(key=0))
     chosen = random.permutation(len(rows))[:LOOKED_AT]
     some: list[Row] = list(rows.rows(chosen.tolist()))
-    answers = answer_rows(evaluator, predictor, some) if some else []
+    answers: Any = answer_rows(evaluator, predictor, some) if some else []
     requests = evaluator.requests(some) if some else []
     judged = [verdict(row, answer, model.schema.labels) for row, answer in zip(some, answers, strict=True)]
     wrong = [i for i, right in enumerate(judged) if right is False][:MOST_WRONG]
     rest = [i for i, right in enumerate(judged) if right is not False]
     show = (wrong + rest)[:SHOWN]
+    if flag := picture_flag(workload.request):
+        drawn = predictor.predict([requests[i].model_copy(update={flag: True}) for i in show])
+        answers = dict(zip(show, drawn, strict=True))
     made = [sample(some[i], requests[i], answers[i], judged[i], model.schema.labels) for i in show]
     return made, [some[i] for i in show], [answers[i] for i in show]
 
@@ -80,14 +83,23 @@ def truth_of(row: Row, labels: Sequence[str]) -> str:
 
 
 def sample(row: Row, request: BaseModel, answer: Any, right: bool | None, labels: Sequence[str]) -> Sample:
-    shown = show_request(request)
     if isinstance(answer, Refusal):
-        said, scores = f"refused: {answer.detail}", []
+        shown, said, scores = show_request(request), f"refused: {answer.detail}", []
     else:
-        values = answer.model_dump(mode="json")
-        said = values["label"] if isinstance(values.get("label"), str) else excerpt(values)
+        shown = show_answer(answer) or show_request(request)
+        values = answer.model_dump(mode="json", exclude=media_fields(type(answer)).keys())
         scores = top_scores(values)
+        said = values["label"] if isinstance(values.get("label"), str) else excerpt(plain(values))
     return Sample(str(row["item"]), truth_of(row, labels), said, right, scores=scores, **shown)
+
+
+def show_answer(answer: BaseModel) -> dict[str, str]:
+    """The answer's own picture, where it holds one."""
+    for name, media in media_fields(type(answer)).items():
+        raw = getattr(answer, name)
+        if media == IMAGE and isinstance(raw, bytes):
+            return {"picture": thumbnail(raw)}
+    return {}
 
 
 def show_request(request: BaseModel) -> dict[str, str]:
@@ -125,8 +137,23 @@ def top_scores(values: Mapping[str, Any], most: int = 3) -> list[tuple[str, floa
     for value in values.values():
         if isinstance(value, Mapping) and value and all(isinstance(score, float) for score in value.values()):
             return sorted(value.items(), key=lambda entry: -entry[1])[:most]
+        if (
+            isinstance(value, list)
+            and value
+            and all(isinstance(one, dict) and "score" in one for one in value)
+        ):
+            return [(str(one.get("label", "")), float(one["score"])) for one in value[:most]]
     score = values.get("score")
     return [("score", score)] if isinstance(score, float) else []
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer to be read in a line: of long lists their length, nothing that is empty."""
+    short = {
+        name: f"{len(value)}" if isinstance(value, list) and len(str(value)) > 40 else value
+        for name, value in values.items()
+    }
+    return {name: value for name, value in short.items() if value not in (None, "", [], {})}
 
 
 def excerpt(values: Any, most: int = 160) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import penstock
+from penstock.media import picture_flag
 from penstock.serving.problems import CONTENT_TYPE, TITLES
 from penstock.serving.served import Served, example
 
@@ -54,6 +55,9 @@ def _predict(model: Served, schemas: dict[str, Any]) -> dict[str, Any]:
     typical = example(workload.answer)
     if typical:
         answer["examples"] = {"typical": {"value": typical}}
+    answers = {"application/json": answer}
+    if picture_flag(workload.request):  # Accept: image/png
+        answers["image/png"] = {"schema": {"type": "string", "format": "binary"}}
     return {
         "operationId": f"predict_{model.name}",
         "summary": workload.summary or f"Answers of {model.name}",
@@ -66,7 +70,7 @@ def _predict(model: Served, schemas: dict[str, Any]) -> dict[str, Any]:
                     name: {"schema": {"type": "string"}, "required": True}
                     for name in ("X-Request-Id", "X-Model")
                 },
-                "content": {"application/json": answer},
+                "content": answers,
             },
             **_problems(400, 404, 406, 408, 413, 415, 422, 431, 500, 503, 504),
         },

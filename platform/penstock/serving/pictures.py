@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from penstock.media import picture_flag
 from penstock.serving.body import sniff
 from penstock.serving.problems import Problem
 
@@ -17,12 +18,24 @@ class Picture(NamedTuple):
     raw: bytes
 
 
+def kinds_of(accept: str) -> list[str]:
+    """The media types of an Accept header, in order."""
+    return [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+
+
+def ask(values: dict[str, Any], accept: str, request: type[BaseModel]) -> None:
+    """Where `accept` puts a picture first, sets the request's WantsPicture field if it says nothing of it."""
+    flag = picture_flag(request)
+    if flag and kinds_of(accept)[0].startswith("image/"):
+        values.setdefault(flag, True)
+
+
 def wanted(accept: str, answer: bytes, model: type[BaseModel]) -> Picture | None:
     """The answer's first picture where `accept` puts a picture first, None where JSON is as good.
 
     Problem 406 when only a picture would do and this answer has none.
     """
-    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    kinds = kinds_of(accept)
     if not kinds[0].startswith("image/"):
         return None
     values = json.loads(answer)

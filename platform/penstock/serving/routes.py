@@ -50,6 +50,7 @@ def create_app(models: Sequence[Served], running: Models, limits: Limits) -> App
         try:
             query = request.query_params.multi_items()
             values = await bodies.values_of(body, kind, query, model.media, limits)
+            pictures.ask(values, request.headers.get("accept", ""), model.workload.request)
             _validate(model, values)
             reply = await lanes[model.name].call(values, request)
         finally:

@@ -207,7 +207,7 @@ class Training:
     def _validate(self) -> None:
         progress, goal = self.progress, self.workload.goal
         weights = {name: tensor.detach().cpu() for name, tensor in self.stepper.weights().items()}
-        metrics = validate(self.workload, self.config, self.dataset, weights, self.world)
+        metrics, snapshot = validate(self.workload, self.config, self.dataset, weights, self.world)
         value = metrics.get(goal.metric, math.nan)
         if goal.better(value, progress.best_goal):
             progress.best_step, progress.best_goal, progress.stale = progress.step, value, 0
@@ -217,6 +217,8 @@ class Training:
         line = {"step": progress.step, "epoch": -(-progress.step // self.per_epoch), "validation": metrics}
         if self.world.leads:
             self.run.metrics.append([line])
+            if snapshot is not None:
+                self.run.save_snapshot(progress.step, snapshot)
         self.tell({"event": "validation", **line, "goal": goal.metric, "best_step": progress.best_step})
 
     def _save(self, saver: AsyncSaver | None) -> None:

@@ -191,6 +191,14 @@ class Run:
         found = checkpoint.newest(self.path / "outcome", lambda _: None)
         return found.load() if found is not None else None
 
+    def save_snapshot(self, step: int, png: bytes) -> None:
+        """Keep a picture of what the weights did after `step`; a run that goes on draws the same again."""
+        write_atomic(self.snapshots / f"{step:08d}.png", png)
+
+    @property
+    def snapshots(self) -> Path:
+        return self.path / "snapshots"
+
     @property
     def result(self) -> dict[str, Any] | None:
         """What `penstock train` printed, once all is done."""

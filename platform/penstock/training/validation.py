@@ -18,8 +18,9 @@ BATCH = 32
 
 def validate(
     workload: Workload[Any], config: Any, dataset: Dataset, weights: Mapping[str, Tensor], world: World
-) -> dict[str, float]:
-    """Metrics of `weights` by name, on every worker; every worker has to ask.
+) -> tuple[dict[str, float], bytes | None]:
+    """(metrics of `weights` by name, the evaluator's snapshot); every worker has to ask. All get the metrics,
+    the leading one the snapshot (PNG), where the evaluator draws one.
 
     The rows go through the workload's own Predictor and Evaluator. Batch i is the same for any number of
     workers and answered by worker i modulo their number, so the number changes no answer.
@@ -45,4 +46,5 @@ def validate(
         raise RunFailed(
             f"the evaluator of {workload.name} gives no {goal!r}; it gives {', '.join(sorted(shared))}"
         )
-    return shared
+    draws = world.leads and hasattr(evaluator, "snapshot")
+    return shared, evaluator.snapshot(predictor) if draws else None
