@@ -1,4 +1,4 @@
-"""Both built-in workloads behind one endpoint: every test item over HTTP says what the model says offline."""
+"""The built-in workloads behind one endpoint: every test item over HTTP says what the model says offline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from penstock.registry import workload_of
 from penstock.serving.server import serve
 from penstock.store import Store
 
-NAMES = ("pathology", "speech")
+NAMES = ("detection", "gan", "pathology", "speech")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Iterator[Served]:
-    """Both workloads, trained for one epoch on what they generate, in one endpoint."""
+    """The workloads, trained for one epoch on what they generate, in one endpoint."""
     store = Store.open(tmp_path_factory.mktemp("through"))
     for name in NAMES:
         train(name, preset="smoke", overrides=("train.epochs=1",), workers=1, store=store, live_first=True)
@@ -44,7 +44,11 @@ def test_what_is_served_is_what_was_evaluated(served: Served, name: str) -> None
     assert said["requests"] == said["counter_rise"] == through["items"] == offline["items"] > 0
     assert said["largest_difference"] <= 1e-5
     for metric, found in offline["metrics"].items():
-        assert through["metrics"][metric]["value"] == pytest.approx(found["value"], abs=1e-6), metric
+        if said["redrawn"]:  # pictures within one of 255 levels
+            wanted = pytest.approx(found["value"], rel=1e-3, abs=1e-6, nan_ok=True)
+        else:
+            wanted = pytest.approx(found["value"], abs=1e-6, nan_ok=True)
+        assert through["metrics"][metric]["value"] == wanted, metric
 
 
 def test_other_clients_do_not_disturb_it_and_the_counter_rises_by_at_least_n(served: Served) -> None:

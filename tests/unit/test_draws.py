@@ -59,3 +59,18 @@ def test_a_batch_pairs_rows_with_their_own_generators(tmp_path: Path) -> None:
     assert [float(row["x"][0]) for row, _ in batch] == [4, 0, 8]
     assert drawn([4, 0, 8]) == {**drawn([8]), **drawn([0, 4])}  # cut in two, in another order
     assert list(Items(rows, [], ItemDraws(0, 0))) == []
+
+
+def test_a_partner_comes_from_the_whole_set_and_costs_an_item_one_draw(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.arrow", [{"x": np.float32([i])} for i in range(50)])
+    rows = Shards([tmp_path / "a.arrow"])
+
+    def drawn(indices: list[int]) -> dict[int, tuple[float, float]]:
+        batch = Items(rows, indices, ItemDraws(5, 2))
+        return {int(row["x"][0]): (float(batch.partner(rng)["x"][0]), rng.random()) for row, rng in batch}
+
+    whole = drawn(list(range(50)))
+    assert whole == drawn(list(range(25, 50))) | drawn(list(range(25)))  # two workers see the same partners
+    assert len({partner for partner, _ in whole.values()}) > 20
+    again = ItemDraws(5, 2).at(7)
+    assert whole[7] == (again.integers(50), again.random())

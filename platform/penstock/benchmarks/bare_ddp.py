@@ -12,6 +12,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,15 @@ from penstock.data.draws import ItemDraws, Items
 from penstock.data.order import global_batch, own_slice, steps_per_epoch
 from penstock.training.gradients import Root
 from penstock.training.run import Run
-from penstock.workload import resolve
+from penstock.workload import Objective, resolve
+
+
+def freeze_others(objective: Objective[Any], objectives: Sequence[Objective[Any]]) -> None:
+    """Ask for gradients of this objective's parameters only."""
+    if len(objectives) > 1:
+        for other in objectives:
+            for parameter in other.moves:
+                parameter.requires_grad_(other is objective)
 
 
 def loop(rank: int, world: int, folder: str, meet: str, steps: int, warm: int, result: Any) -> None:
@@ -38,13 +47,19 @@ def loop(rank: int, world: int, folder: str, meet: str, steps: int, warm: int, r
     rows = Dataset.load(run.dataset_path).train
     torch.manual_seed(0)
     task = resolve(workload.trainers[workload.trainer(config)])(config, Dataset.load(run.dataset_path).schema)
-    (objective,) = task.objectives()  # one DDP module has one backward pass
-    model = DistributedDataParallel(Root(task, [objective]), gradient_as_bucket_view=True)
+    # what one writes for two losses: a DDP module and an optimiser each, the other side frozen meanwhile
+    objectives = task.objectives()
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    optimiser = kinds[config.optim.kind](
-        model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    models, optimisers, schedules = [], [], []
+    for objective in objectives:
+        freeze_others(objective, objectives)
+        models.append(DistributedDataParallel(Root(task, [objective]), gradient_as_bucket_view=True))
+        optimisers.append(
+            kinds[config.optim.kind](
+                list(objective.moves), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
+            )
+        )
+        schedules.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimisers[-1], steps))
     batch, per_epoch = config.train.batch, steps_per_epoch(len(rows), config.train.batch)
     for step in range(steps):
         if step == warm:
@@ -54,13 +69,17 @@ def loop(rank: int, world: int, folder: str, meet: str, steps: int, warm: int, r
             draws = ItemDraws(0, epoch)
         whole = global_batch(0, epoch, k, len(rows), batch)
         items = task.collate(Items(rows, own_slice(whole, rank, world), draws))
-        optimiser.zero_grad(set_to_none=False)
-        loss, _weight = model(objective.name, items)
-        (loss * (world / len(whole))).backward()
-        if config.optim.clip:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip)
-        optimiser.step()
-        schedule.step()
+        for objective, model, optimiser, schedule in zip(
+            objectives, models, optimisers, schedules, strict=True
+        ):
+            freeze_others(objective, objectives)
+            optimiser.zero_grad(set_to_none=False)
+            loss, _weight = model(objective.name, items)
+            (loss * (world / len(whole))).backward()
+            if config.optim.clip:
+                torch.nn.utils.clip_grad_norm_(list(objective.moves), config.optim.clip)
+            optimiser.step()
+            schedule.step()
     if rank == 0:
         result["cpu_s"] = (time.process_time() - cpu) / (steps - warm)
         result["wall_s"] = (time.perf_counter() - wall) / (steps - warm)

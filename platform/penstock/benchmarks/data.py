@@ -94,12 +94,13 @@ class RawItems:
 
 
 class Drawn:
-    """A Batch (workload.Batch) of rows at hand, for the DataLoader's collate function."""
+    """A Batch (workload.Batch) of rows at hand, for the DataLoader's collate function. A partner is read and
+    decoded like any other item."""
 
-    def __init__(self, rows: Sequence[tuple[int, Row]], epoch: int) -> None:
+    def __init__(self, raw: RawItems, rows: Sequence[tuple[int, Row]], epoch: int) -> None:
         from penstock.data.draws import ItemDraws
 
-        self.rows, self.draws = rows, ItemDraws(0, epoch)
+        self.raw, self.rows, self.draws = raw, rows, ItemDraws(0, epoch)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -107,6 +108,9 @@ class Drawn:
     def __iter__(self) -> Iterator[tuple[Row, np.random.Generator]]:
         for index, row in self.rows:
             yield row, self.draws.at(index)
+
+    def partner(self, generator: np.random.Generator) -> Row:
+        return self.raw[int(generator.integers(len(self.raw)))][1]
 
 
 def from_files(raw: RawItems, task: Any, batch: int, epochs: int) -> float:
@@ -121,7 +125,7 @@ def from_files(raw: RawItems, task: Any, batch: int, epochs: int) -> float:
         shuffle=True,
         num_workers=PROCESSES,
         persistent_workers=True,
-        collate_fn=lambda rows: (len(rows), task.collate(Drawn(rows, 0))),
+        collate_fn=lambda rows: (len(rows), task.collate(Drawn(raw, rows, 0))),
         multiprocessing_context="fork",
     )
     for _ in loader:  # one whole pass: page cache, imports, worker start

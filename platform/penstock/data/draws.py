@@ -47,3 +47,7 @@ class Items:
     def __iter__(self) -> Iterator[tuple[Row, np.random.Generator]]:
         for index in self._indices:
             yield self._rows.row(int(index)), self._draws.at(int(index))
+
+    def partner(self, generator: np.random.Generator) -> Row:
+        """A row of the whole training set, drawn by an item's generator (which moves on by that one draw)."""
+        return self._rows.row(int(generator.integers(len(self._rows))))

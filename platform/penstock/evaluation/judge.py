@@ -88,8 +88,8 @@ def served(
     records = join(tables, evaluator)
     metrics = summarise(evaluator, records)
     ties = sum(found.ties for found in compared)
-    redrawn = any(found.redrawn for found in compared)
-    if not ties and (off := metric_faults(evaluator, offline.records, offline.metrics, metrics, redrawn)):
+    redrawn = sum(found.redrawn for found in compared)
+    if not ties and (off := metric_faults(evaluator, offline.records, offline.metrics, metrics, redrawn > 0)):
         name = off[0]
         raise RunFailed(
             f"{name} is {offline.metrics[name]!r} offline and {metrics[name]!r} through {endpoint.url}"
@@ -99,6 +99,7 @@ def served(
         "requests": len(answers),
         "counter_rise": rise,
         "ties": ties,
+        "redrawn": redrawn,
         "largest_difference": max((found.largest for found in compared), default=0.0),
     }
     return Scored(records, answers, metrics), {"through": report}
