@@ -57,8 +57,8 @@ def match(truth: Truth, said: Said, classes: int) -> Matched:
         hits, void = pairs(said.boxes[told], truth.boxes[there], ignored, outside)
         parts.append((said.scores[told], np.full(len(told), label), hits, void))
     empty = (np.empty(0), *[np.empty(0, np.int64)] * 3)
-    columns = [np.concatenate(column) for column in zip(empty, *parts, strict=True)]
-    return Matched(*columns, truths.ravel())
+    scores, labels, hits, void = (np.concatenate(column) for column in zip(empty, *parts, strict=True))
+    return Matched(scores, labels, hits, void, truths.ravel())
 
 
 def pairs(

@@ -87,7 +87,7 @@ def houses(draw: Draw, brush: ImageDraw.ImageDraw, camera: Camera, air: Air, sid
             back = [(x, 0.0, near), (x + side * 8, 0.0, near), (x + side * 8, high, near), (x, high, near)]
             quad(brush, camera, back, air.seen(shade(wall, 0.8), near))
             step = (z - near) / 4
-            for floor in np.arange(1.0, high - 2, 2.8):
+            for floor in np.arange(1.0, high - 2, 2.8) if near < 50 else ():  # farther ones are too small
                 for k in range(4):
                     a = near + (k + 0.25) * step
                     lit = night and draw.random() < 0.3

@@ -59,10 +59,27 @@ class Net:
 class Augment:
     """How far a training picture may be bent; 0 switches a part off."""
 
+    width: int = 320  # pixels of a training picture, a window of the canvas; 0 = all of it
+    height: int = 256
+    aim: float = 0.8  # chance that a window is laid around an object
+    shrink: float = 0.5  # a picture becomes smaller by up to e**shrink,
+    grow: float = 0.7  # or larger by up to e**grow
+    aspect: float = 0.15  # and wider or higher by up to e**aspect
     flip: float = 0.5  # chance of left-right
-    scale: float = 0.5  # the picture grows or shrinks by up to e**scale
-    colour: float = 0.4  # brightness, contrast, saturation: share of the change, either way
     mosaic: float = 0.5  # chance that a picture is put together from four
+    hue: float = 0.6  # radians that colours turn, either way
+    saturation: float = 0.7  # share of the change, either way, as are the next three
+    brightness: float = 0.4
+    contrast: float = 0.4
+    light: float = 0.1  # of each colour by itself
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height"):
+            value = getattr(self, name)
+            if value % 32 or value < 0:
+                raise ConfigError(
+                    f"augment.{name} = {value}: a multiple of 32 is needed, or 0 for the canvas"
+                )
 
 
 @dataclass(frozen=True)

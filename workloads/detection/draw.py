@@ -45,17 +45,18 @@ def with_boxes(picture: Image.Image, boxes: Sequence[Drawn]) -> Image.Image:
     picture = picture.copy()
     brush = ImageDraw.Draw(picture)
     width = max(1, round(min(picture.size) / 200))
+    for box, _, colour in reversed(boxes):
+        left, top, right, bottom = box
+        # around the object, not over it: the smallest are a few pixels wide
+        edges = (left - width, top - width, max(left, right) + width - 1, max(top, bottom) + width - 1)
+        brush.rectangle(edges, outline=COLOURS[colour % len(COLOURS)], width=width)
     font = font_of(max(10, round(min(picture.size) / 32)))
     for box, text, colour in reversed(boxes):
         paint = COLOURS[colour % len(COLOURS)]
-        left, top, right, bottom = box
-        # around the object, not over it: the smallest are a few pixels wide
-        edges = (left - width, top - width, right + width - 1, bottom + width - 1)
-        brush.rectangle(edges, outline=paint, width=width)
         _, _, wide, high = font.getbbox(text)
-        x = min(max(0.0, left - width), max(0.0, picture.width - wide - 4.0))
-        y = top - width - high - 2
-        y = y if y >= 0 else min(bottom + width, picture.height - high - 2)
+        x = min(max(0.0, box[0] - width), max(0.0, picture.width - wide - 4.0))
+        above = box[1] - width - high - 2
+        y = above if above >= 0 else max(0.0, min(box[3] + width, picture.height - high - 2.0))
         brush.rectangle((x, y, x + wide + 3, y + high + 1), fill=paint)
         dark = 0.299 * paint[0] + 0.587 * paint[1] + 0.114 * paint[2] < 110
         brush.text((x + 2, y), text, fill=(255, 255, 255) if dark else (0, 0, 0), font=font)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -57,3 +58,8 @@ def jpeg(picture: Image.Image, quality: int = 90) -> bytes:
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=quality)
     return file.getvalue()
+
+
+def save(path: str, number: int, width: int, height: int) -> None:
+    """Write scene `number` as a JPEG file."""
+    Path(path).write_bytes(jpeg(scene_of(number, width, height).picture, quality=80))

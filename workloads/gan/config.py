@@ -20,7 +20,7 @@ class Data:
 
     size: int = 28  # pixels; every picture is cropped to a square and scaled to size x size
     validation: float = 0.05  # share of the training pictures that chooses the published weights
-    pictures: int = 1200  # how many the synthetic source draws
+    pictures: int = 2000  # how many the synthetic source draws
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -36,9 +36,9 @@ class Net:
     noise: int = 64  # numbers a picture is made from (scalable; dcgan has 100)
     width: int = 24  # channels at full size, doubled at each halving (scalable)
     widest: int = 96  # channels at most (scalable)
-    loss: Literal["nonsaturating", "hinge"] = "hinge"
-    spectral_norm: bool = True  # of the discriminator's weights (scalable)
-    r1: float = 0.0  # weight of the gradient penalty on real pictures; 0 = none
+    loss: Literal["nonsaturating", "hinge"] = "nonsaturating"
+    spectral_norm: bool = False  # of the discriminator's weights (scalable)
+    r1: float = 0.5  # weight of the gradient penalty on real pictures; 0 = none
     r1_share: float = 0.25  # of the real pictures that are penalised, each as much more
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class Config:
     augment: Augment = field(default_factory=Augment)
     optim: Optim = field(
         default_factory=lambda: Optim(
-            kind="adam", lr=4e-4, weight_decay=0.0, betas=(0.0, 0.99), warmup_steps=50, final_lr=0.1, clip=0.0
+            kind="adam", lr=1e-3, weight_decay=0.0, betas=(0.0, 0.99), warmup_steps=50, final_lr=0.1, clip=0.0
         )
     )
     train: Train = field(
@@ -95,3 +95,5 @@ class Config:
                 f"data.size = {self.data.size}: model.kind = 'dcgan' makes {DCGAN_SIZE} pixels; "
                 "use 'scalable'"
             )
+        if self.model.kind == "dcgan" and self.model.r1:
+            raise ConfigError(f"model.r1 = {self.model.r1}: not with model.kind = 'dcgan', which has dropout")

@@ -85,7 +85,9 @@ class Idx:
 def find_pairs(root: Path) -> list[Pair]:
     """The files of a folder that belong together; DataError names what is missing."""
     if not root.is_dir():
-        raise DataError(f"{str(root)!r} is no folder; idx:FOLDER holds train-images-idx3-ubyte(.gz) and so on")
+        raise DataError(
+            f"{str(root)!r} is no folder; idx:FOLDER holds train-images-idx3-ubyte(.gz) and so on"
+        )
     found: dict[str, Pair] = {}
     for file in sorted(root.iterdir()):
         match = NAME.fullmatch(file.name)

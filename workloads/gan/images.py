@@ -31,7 +31,9 @@ class Images:
     def scan(self, path: str, config: Data) -> Scan:
         root = Path(path).expanduser()
         if not root.is_dir():
-            raise DataError(f"{str(path)!r} is no folder; images:FOLDER holds pictures, or a folder per class")
+            raise DataError(
+                f"{str(path)!r} is no folder; images:FOLDER holds pictures, or a folder per class"
+            )
         found: list[tuple[Split, str, Path]] = []  # split, class ("" = none), file
         for split, top in split_folders(root):
             found += [(split, label, file) for label, file in pictures_of(top)]
@@ -105,8 +107,13 @@ def check(root: Path, found: Sequence[tuple[Split, str, Path]], labels: Sequence
         of_it = [(split, file) for split, name, file in found if name == label]
         if len(of_it) < FEWEST:
             raise DataError(
-                f"class folder {label!r} holds one picture, {of_it[0][1].name}; a class needs {FEWEST} or more"
+                f"class folder {label!r} holds one picture, {of_it[0][1].name}; put {FEWEST} or more there"
             )
+    if len(labels) == 1:
+        raise DataError(
+            f"{root.name!r} holds one class folder, {labels[0]!r}; for pictures without classes put them "
+            "beside it and remove it"
+        )
     if labels and any(not label for _, label, _ in found):
         raise DataError(f"{root.name!r} has class folders in one split only; use them in both or in neither")
     if len(found) < FEWEST:

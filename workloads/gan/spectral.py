@@ -38,7 +38,8 @@ class SpectralConv2d(nn.Conv2d):
     """A convolution of spectral norm 1 (of its weight as a matrix)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, normalised(self.weight), self.bias)
+        y: Tensor = self._conv_forward(x, normalised(self.weight), self.bias)
+        return y
 
 
 class SpectralLinear(nn.Linear):

@@ -15,6 +15,7 @@ from workloads.gan.augment import DRAWS, diff_augment
 from workloads.gan.config import Config
 from workloads.gan.losses import discriminator_loss, generator_loss, gradient_penalty
 from workloads.gan.model import build
+from workloads.gan.style import vgg19
 
 REAL, FAKE, OWN = range(3)  # whose changes: real and generated in the discriminator's turn, generator's turn
 
@@ -34,6 +35,8 @@ class GanTask:
     the classes of generated pictures are as frequent as in the data."""
 
     def __init__(self, config: Config, schema: Schema) -> None:
+        if config.style:
+            vgg19()  # missing weights should stop the run now, not its first validation
         self.config = config
         self.module = build(config, schema)
         self.channels = int(schema.fields["channels"])
@@ -72,16 +75,14 @@ class GanTask:
         with torch.no_grad():
             fake = self.generated(batch, 0)
         real = batch.real.to(fake.dtype) / 127.5 - 1
-        seen = torch.cat([self.bent(real, batch, REAL), self.bent(fake, batch, FAKE)])
-        # real and generated stand apart for Dropout, which wants the rows of an item together
-        each = seen.unflatten(0, (2, count)).transpose(0, 1).flatten(0, 1)
-        scores = self.module.discriminator(each, batch.label.repeat_interleave(2))
+        real, fake = self.bent(real, batch, REAL), self.bent(fake, batch, FAKE)
+        # Dropout wants the rows of an item together
+        pairs = torch.stack([real, fake], 1).flatten(0, 1)
+        scores = self.module.discriminator(pairs, batch.label.repeat_interleave(2))
         loss = discriminator_loss(net.loss, scores[0::2], scores[1::2])
         if net.r1:
             chosen = batch.penalised
-            penalty = gradient_penalty(
-                self.module.discriminator, seen[:count][chosen], batch.label[chosen]
-            )
+            penalty = gradient_penalty(self.module.discriminator, real[chosen], batch.label[chosen])
             loss = loss + net.r1 / net.r1_share * penalty
         return loss, count
 
@@ -93,8 +94,9 @@ class GanTask:
     def generated(self, batch: Pictures, turn: int) -> Tensor:
         generator = self.module.generator
         kind = next(generator.parameters()).dtype
-        shares = F.one_hot(batch.label, max(1, generator.classes)) if generator.classes else batch.label[:, None]
-        pictures: Tensor = generator(batch.noise[:, turn].to(kind), shares.to(kind))
+        asked = batch.label if generator.classes else torch.zeros_like(batch.label)
+        shares = F.one_hot(asked, max(generator.classes, 1)).to(kind)
+        pictures: Tensor = generator(batch.noise[:, turn].to(kind), shares)
         return pictures
 
     def bent(self, pictures: Tensor, batch: Pictures, whose: int) -> Tensor:

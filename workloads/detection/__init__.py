@@ -1,0 +1,48 @@
+"""Detection: what is on the road, and where."""
+
+from penstock.config import Optim, Train
+from penstock.workload import Choice, Goal, Span, Workload
+from workloads.detection.config import Augment, Config, Data, Net
+from workloads.detection.messages import DetectionAnswer, DetectionRequest
+
+workload = Workload(
+    name="detection",
+    config=Config,
+    sources={
+        "voc": "workloads.detection.voc:Voc",
+        "coco": "workloads.detection.coco:Coco",
+        "kitti": "workloads.detection.kitti:Kitti",
+        "synthetic": "workloads.detection.synthetic:Synthetic",
+    },
+    decode="workloads.detection.data:decode",
+    trainers={"supervised": "workloads.detection.task:DetectionTask"},
+    predictor="workloads.detection.predict:DetectionPredictor",
+    evaluator="workloads.detection.evaluate:DetectionEvaluator",
+    request=DetectionRequest,
+    answer=DetectionAnswer,
+    goal=Goal("map50", "max"),
+    space={
+        "optim.lr": Span(3e-4, 1e-2, log=True),
+        "optim.weight_decay": Span(1e-3, 2e-1, log=True),
+        "model.width": Choice((16, 24, 32, 48)),
+        "augment.mosaic": Span(0.0, 1.0),
+        "augment.grow": Span(0.0, 1.0),
+    },
+    presets={
+        "default": Config(),
+        "smoke": Config(
+            data=Data(width=320, height=192, pictures=120),
+            model=Net(width=16),
+            augment=Augment(width=192, height=160),
+            optim=Optim(lr=3e-3, warmup_steps=10),
+            train=Train(epochs=8, batch=8, ema=0.9, checkpoint_every=20, validate_every=4, publish="last"),
+        ),
+        "gpu": Config(
+            model=Net(kind="fasterrcnn_resnet50_fpn_v2", weights="DEFAULT", rois=512, proposals=1000),
+            augment=Augment(width=0, height=0, shrink=0.3, grow=0.7),
+            optim=Optim(lr=1e-4, weight_decay=0.05, warmup_steps=200),
+            train=Train(epochs=40, batch=16, ema=0.998, precision="bf16", publish="last", validate_every=5),
+        ),
+    },
+    summary="objects on the road: boxes, labels, scores, and the picture with them drawn",
+)
