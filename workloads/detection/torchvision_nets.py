@@ -57,7 +57,7 @@ class PerPicture(nn.Module):
 
     def __init__(self, net: Net, labels: int, pretrained: bool) -> None:
         super().__init__()
-        self.background = 0 if net.kind.startswith("fcos") else 1  # FCOS has no label for it
+        self.background = 0 if net.kind.startswith(("fcos", "retinanet")) else 1  # label 0 is free in these
         self.model: Any = construct(net, labels + self.background, pretrained)
         self.samplers: list[KeyedSampler] = []
         if isinstance(self.model, FasterRCNN):

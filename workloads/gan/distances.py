@@ -92,10 +92,9 @@ def inner_mean(features: Array, weight: Array) -> float:
     )
 
 
-def kernel_distance(features: Array, weight: Array, real: Array, real_inner: float) -> float:
-    """KID: the squared maximum mean discrepancy to features of real pictures [m, F], whose own `inner_mean`
-    is `real_inner`; without bias, NaN below FEWEST pictures."""
+def kernel_distance(features: Array, weight: Array, across: Array, real_inner: float) -> float:
+    """KID: the squared maximum mean discrepancy to real pictures, without bias. `across` [n]: the mean kernel
+    of each picture with the real ones, whose own `inner_mean` is `real_inner`. NaN below FEWEST pictures."""
     if len(features) < FEWEST:
         return float("nan")
-    across = weight @ cubic(features, real).mean(1) / weight.sum()
-    return float(inner_mean(features, weight) + real_inner - 2 * across)
+    return float(inner_mean(features, weight) + real_inner - 2 * weight @ across / weight.sum())

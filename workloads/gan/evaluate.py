@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from penstock.workload import Refusal, Row, Schema
 from workloads.gan.config import Config
 from workloads.gan.data import grid, png, square
-from workloads.gan.distances import frechet_distance, kernel_distance
+from workloads.gan.distances import cubic, frechet_distance, kernel_distance
 from workloads.gan.judge import FEATURES, Reference, judged
 from workloads.gan.messages import GanAnswer, GanRequest
 from workloads.gan.model import known_classes
@@ -65,6 +65,7 @@ class GanEvaluator:
             "first": spread(near.first, made, np.nan),
             "second": spread(near.second, made, np.nan),
             "features": lists(spread(features, made, np.nan)),
+            "across": spread(self.across(features), made, np.nan),
             "real_said": real_said,
             "real_features": lists(real_features),
             "picture": pa.array(pictures, pa.binary()),
@@ -73,6 +74,10 @@ class GanEvaluator:
             columns["style"] = spread(self.style.distances(images), made, np.nan)
             columns["real_style"] = self.style.distances(self.pixels([row["image"] for row in rows]))
         return pa.table(columns)
+
+    def across(self, features: NDArray[Any]) -> NDArray[Any]:
+        """The mean kernel of each with the real training pictures, [n]."""
+        return np.asarray(cubic(features.astype(np.float64), self.reference.features).mean(1))
 
     def pixels(self, raw: Sequence[bytes]) -> NDArray[Any]:
         """uint8 [n, C, S, S]"""
@@ -85,7 +90,7 @@ class GanEvaluator:
         weight = weight.astype(np.float64)
         column = {
             name: records[name].to_numpy()[index]
-            for name in ("label", "said", "real_said", "first", "second", "style", "real_style")
+            for name in ("label", "said", "real_said", "first", "second", "across", "style", "real_style")
             if name in records.column_names
         }
         said, label = column["said"], column["label"]
@@ -96,7 +101,7 @@ class GanEvaluator:
             "frechet_distance_real": frechet_distance(
                 matrix(records["real_features"])[index], weight, self.reference.moments
             ),
-            "kid": kernel_distance(features, weight[made], self.reference.features, self.reference.inner),
+            "kid": kernel_distance(features, weight[made], column["across"][made], self.reference.inner),
             "memorised": mean(memorised(column["first"][made], column["second"][made]), weight[made]),
         }
         if self.labels:
@@ -169,7 +174,7 @@ class GanEvaluator:
 
 def enlarged(image: NDArray[Any]) -> NDArray[Any]:
     """Every pixel as a square, where the picture is small."""
-    times = max(1, 400 // image.shape[-1])
+    times = max(1, 700 // image.shape[-1])
     return image.repeat(times, 1).repeat(times, 2)
 
 
