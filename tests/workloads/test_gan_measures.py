@@ -183,7 +183,8 @@ def test_a_planted_copy_is_found_and_a_new_picture_is_not() -> None:
     known = np.concatenate([known, known[:1]])  # one of them twice
     neighbours = Neighbours(Schema(assets={ASSET: keep(known)}))
     assert len(neighbours.thumbnails) == 60
-    copies = np.clip(known[[0, 17]].astype(int) + [[[[2]]], [[[-2]]]], 0, 255).astype(np.uint8)
+    lighter = np.array([2, -2])[:, None, None, None]
+    copies = np.clip(known[[0, 17]] + lighter, 0, 255).astype(np.uint8)
     fresh = np.stack([art(n, 28).transpose(2, 0, 1) for n in range(1000, 1040)])
     near = neighbours.nearest(np.concatenate([copies, fresh]))
     found = memorised(near.first, near.second)

@@ -76,7 +76,8 @@ class Neighbours:
 
     def nearest(self, images: NDArray[Any]) -> Nearest:
         """Of pictures uint8 [n, C, S, S]; with one training picture alone, the second is infinitely far."""
-        given = shrunk(images, self.thumbnails.shape[-1]).reshape(len(images), -1).astype(np.float32)
+        small = shrunk(images, self.thumbnails.shape[-1])
+        given = small.reshape(len(images), self._flat.shape[1]).astype(np.float32)
         rough = self._squares - 2 * given @ self._flat.T
         count = min(CANDIDATES, len(self._flat))
         near = np.argpartition(rough, count - 1, axis=1)[:, :count]
