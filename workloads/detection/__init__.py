@@ -33,9 +33,25 @@ workload = Workload(
         "smoke": Config(
             data=Data(width=320, height=192, pictures=120),
             model=Net(width=16),
+            augment=Augment(width=160, height=128),
+            optim=Optim(lr=3e-3, warmup_steps=10, clip=0.5),
+            train=Train(epochs=12, batch=8, ema=0.9, checkpoint_every=40, validate_every=6, publish="last"),
+        ),
+        # torchvision's beside ours, for the same budget of a CPU
+        "fasterrcnn": Config(
+            model=Net(kind="fasterrcnn_mobilenet_v3_large_fpn"),
+            augment=Augment(width=0, height=0, shrink=0.2, grow=0.5, mosaic=0.25),
+            optim=Optim(lr=5e-4, weight_decay=0.05, warmup_steps=50),
+            train=Train(epochs=34, batch=4, ema=0.99, checkpoint_every=100, validate_every=8, publish="last"),
+        ),
+        # many small pictures of the drawn world
+        "synthetic": Config(
+            data=Data(width=320, height=192, pictures=1000),
             augment=Augment(width=192, height=160),
-            optim=Optim(lr=3e-3, warmup_steps=10),
-            train=Train(epochs=8, batch=8, ema=0.9, checkpoint_every=20, validate_every=4, publish="last"),
+            optim=Optim(lr=3e-3, weight_decay=0.05, warmup_steps=100, clip=0.5),
+            train=Train(
+                epochs=45, batch=16, ema=0.995, checkpoint_every=100, validate_every=5, publish="last"
+            ),
         ),
         "gpu": Config(
             model=Net(kind="fasterrcnn_resnet50_fpn_v2", weights="DEFAULT", rois=512, proposals=1000),

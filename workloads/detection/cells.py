@@ -18,6 +18,7 @@ REACH = 1.5  # cells around its middle that answer for an object, if they lie on
 PER_OBJECT = 4.0  # weight of an object's cells together
 BOX = 2.0  # weight of where an object is, against what it is
 EMPTY = 0.75  # weight of a cell without an object
+SURE = 0.3  # least target of a cell with one: a badly placed box of a small object is still better than none
 
 
 class Cells(NamedTuple):
@@ -58,11 +59,11 @@ def picture_loss(scores: Tensor, found: Tensor, here: Cells, boxes: Tensor, labe
     """The loss of one picture: scores before the sigmoid [A, L] and found boxes [A, 4] against the boxes
     [n, 4] and labels [n] that are there.
 
-    Where: generalised IoU (Rezatofighi et al. 2019), each object with the same weight. What: quality focal
-    loss (Li et al. 2020), whose target is the IoU of the found box, so that scores rank well-placed boxes
-    first.
+    Where: generalised IoU (Rezatofighi et al. 2019). What: quality focal loss (Li et al. 2020), whose target
+    grows with the IoU of the found box, so that scores rank well-placed boxes first. Every object has
+    the same weight in both, however many cells answer for it.
     """
-    target = torch.zeros_like(scores)
+    target, weight = torch.zeros_like(scores), torch.full_like(scores, EMPTY)
     box_loss = found.sum() * 0.0
     if len(boxes):
         boxes = boxes.to(found.dtype)
@@ -72,9 +73,10 @@ def picture_loss(scores: Tensor, found: Tensor, here: Cells, boxes: Tensor, labe
         iou, general = overlaps(found[mine], boxes[owner])
         share = PER_OBJECT / torch.bincount(owner, minlength=len(boxes))[owner]
         box_loss = BOX * ((1 - general) * share).sum()
-        target[mine, labels[owner]] = iou.detach()
+        target[mine, labels[owner]] = SURE + (1 - SURE) * iou.detach()
+        weight[mine, labels[owner]] = share.to(weight.dtype)
     score = scores.detach().sigmoid()
-    hardness = (target - score).square() * torch.where(target > 0, 1.0, EMPTY)
+    hardness = (target - score).square() * weight
     label_loss = F.binary_cross_entropy_with_logits(scores, target, hardness, reduction="sum")
     return label_loss + box_loss
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from workloads.detection.cells import Cells, cells, picture_loss
+from workloads.detection.cells import PER_OBJECT, Cells, cells, picture_loss
 from workloads.detection.config import Net
 
 MEAN, SPREAD = 0.45, 0.25  # of pixels, roughly
@@ -92,7 +92,8 @@ class Compact(nn.Module):
         map4 = self.merge4(stage4 + upsampled(self.from8(map8)))
         maps = (map4, map8, map16)
         said = torch.cat([head(each) for head, each in zip(self.heads, maps, strict=True)], 2)
-        said = said.transpose(1, 2)
+        # half a mantissa cannot tell a pixel on the right from its neighbour
+        said = said.transpose(1, 2).to(torch.promote_types(said.dtype, torch.float32))
         scores, sides = said[..., : self.labels], said[..., self.labels :]
         here = cells(images)
         sides = sides.clamp(max=FARTHEST).exp() * here.stride[:, None]
@@ -102,13 +103,13 @@ class Compact(nn.Module):
     def losses(
         self, images: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor], keys: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
-        """The sum of the images' losses, and their weight: one, and one more for each of their objects."""
+        """The sum of the images' losses, and their weight: one an image, PER_OBJECT an object."""
         scores, found, here = self(images)
         total = scores.sum() * 0.0 + found.sum() * 0.0
         weight = torch.zeros((), dtype=torch.float64, device=images.device)
         for score, box, truth, label in zip(scores, found, boxes, labels, strict=True):
             total = total + picture_loss(score, box, here, truth, label)
-            weight += 1 + len(label)
+            weight += 1 + PER_OBJECT * len(label)
         return total, weight
 
     @torch.no_grad()

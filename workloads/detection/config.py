@@ -15,7 +15,7 @@ class Data:
 
     width: int = 640  # pixels of the canvas that every picture is fitted into, a multiple of 32
     height: int = 384
-    validation: float = 0.15  # share of the training pictures that shows how a run is doing
+    validation: float = 0.1  # share of the training pictures that shows how a run is doing
     pictures: int = 800  # how many the synthetic source draws
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class Net:
 
     kind: Kind = "compact"
     weights: Literal["", "DEFAULT"] = ""  # DEFAULT: torchvision's COCO weights (not for compact)
-    width: int = 32  # channels where compact's stages begin
+    width: int = 24  # channels where compact's stages begin
     rois: int = 64  # regions a picture that Faster R-CNN's second stage learns from
     proposals: int = 200  # regions a picture that its first stage hands over
 
@@ -59,8 +59,8 @@ class Net:
 class Augment:
     """How far a training picture may be bent; 0 switches a part off."""
 
-    width: int = 320  # pixels of a training picture, a window of the canvas; 0 = all of it
-    height: int = 256
+    width: int = 224  # pixels of a training picture, a window of the canvas; 0 = all of it
+    height: int = 192
     aim: float = 0.8  # chance that a window is laid around an object
     shrink: float = 0.5  # a picture becomes smaller by up to e**shrink,
     grow: float = 0.7  # or larger by up to e**grow
@@ -89,8 +89,12 @@ class Config:
     data: Data = field(default_factory=Data)
     model: Net = field(default_factory=Net)
     augment: Augment = field(default_factory=Augment)
-    optim: Optim = field(default_factory=lambda: Optim(lr=2e-3, weight_decay=0.05, warmup_steps=100))
+    optim: Optim = field(
+        default_factory=lambda: Optim(lr=2e-3, weight_decay=0.05, warmup_steps=100, clip=0.5)
+    )
     # "last": a small validation split is a noisy judge of single epochs
     train: Train = field(
-        default_factory=lambda: Train(epochs=100, batch=8, ema=0.998, publish="last", validate_every=10)
+        default_factory=lambda: Train(
+            epochs=280, batch=8, ema=0.998, checkpoint_every=100, validate_every=28, publish="last"
+        )
     )

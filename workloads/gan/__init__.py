@@ -33,8 +33,9 @@ workload = Workload(
         "default": Config(),
         "smoke": Config(
             data=Data(pictures=1600),
-            optim=Optim(kind="adam", lr=1e-3, weight_decay=0.0, betas=(0.0, 0.99), warmup_steps=20, clip=0.0),
-            train=Train(epochs=12, batch=32, ema=0.99, checkpoint_every=50, validate_every=4, publish="last"),
+            model=Net(width=16, widest=64, noise=32),
+            optim=Optim(kind="adam", lr=2e-3, weight_decay=0.0, betas=(0.0, 0.99), warmup_steps=20, clip=0.0),
+            train=Train(epochs=8, batch=24, ema=0.99, checkpoint_every=50, validate_every=4, publish="last"),
         ),
         "dcgan": Config(
             model=Net(kind="dcgan", conditional=False, r1=0.0),

@@ -20,7 +20,7 @@ class Data:
 
     size: int = 28  # pixels; every picture is cropped to a square and scaled to size x size
     validation: float = 0.05  # share of the training pictures that chooses the published weights
-    pictures: int = 2000  # how many the synthetic source draws
+    pictures: int = 6000  # how many the synthetic source draws
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -85,7 +85,7 @@ class Config:
         )
     )
     train: Train = field(
-        default_factory=lambda: Train(epochs=60, batch=64, ema=0.998, checkpoint_every=200, publish="last")
+        default_factory=lambda: Train(epochs=30, batch=64, ema=0.998, checkpoint_every=200, publish="last")
     )
     style: bool = False  # also measure the style distance; needs torchvision's VGG19 weights
 

@@ -35,6 +35,7 @@ TURNS = 4
 BATCH = 64
 PASSES = 8  # through the training pictures, between the two bounds below
 LEAST_SEEN, MOST_SEEN = 12_800, 48_000  # pictures seen in training
+MOST_BYTES = 500_000_000  # of pictures in memory
 SHIFT = 2  # pixels by which a training picture is moved, at most
 RATE, DECAY, SMOOTHING = 3e-3, 1e-2, 0.05
 SEED = 7
@@ -47,7 +48,8 @@ def fit(train: Shards, config: Data, schema: Schema) -> Mapping[str, bytes]:
     pictures that generated ones are compared with. DataError where there are too few pictures."""
     if len(train) < FEWEST:
         raise DataError(f"{len(train)} pictures to train on; {FEWEST} are needed, and hundreds to learn from")
-    chosen = neighbours.evenly(np.arange(len(train)), MOST_SEEN).tolist()
+    most = min(MOST_SEEN, MOST_BYTES // train.row(0)["image"].nbytes)
+    chosen = neighbours.evenly(np.arange(len(train)), most).tolist()
     images = np.stack([train.row(i)["image"] for i in chosen])
     labels = np.array([train.row(i)["label"] for i in chosen], np.int64)
     with one_thread():
