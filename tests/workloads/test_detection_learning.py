@@ -302,4 +302,4 @@ def test_smoke_learns_to_find_objects(synthetic: Dataset, made: Store) -> None:
     _, run = learn(workload, SMOKE, synthetic, made, "smoke")
     curve = run.metrics.loss_curve()
     assert len(curve) >= 3 * SMOKE.train.checkpoint_every
-    assert np.mean(curve[-10:]) < 0.6 * np.mean(curve[:10])
+    assert np.mean(curve[-10:]) < 0.85 * np.mean(curve[:10])

@@ -18,7 +18,7 @@ REACH = 1.5  # cells around its middle that answer for an object, if they lie on
 PER_OBJECT = 4.0  # weight of an object's cells together
 BOX = 2.0  # weight of where an object is, against what it is
 EMPTY = 0.75  # weight of a cell without an object
-SURE = 0.3  # least target of a cell with one: a badly placed box of a small object is still better than none
+SURE = 0.1  # least target of a cell with one: a badly placed box of a small object is still better than none
 
 
 class Cells(NamedTuple):
