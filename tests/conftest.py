@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.error import URLError
 
 import pytest
 
@@ -50,6 +51,18 @@ def store(tmp_path: Path) -> object:
     from penstock.store import Store
 
     return Store.open(tmp_path / "store")
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """torch finds no weights on this machine, and no way to fetch them."""
+
+    def refuse(*args: object, **options: object) -> None:
+        raise URLError("no route")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
 
 
 @pytest.fixture

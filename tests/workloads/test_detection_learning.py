@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 import typing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -200,15 +198,7 @@ def test_a_key_decides_what_faster_rcnn_samples() -> None:
 
 
 @pytest.mark.parametrize("kind", ["fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn"])
-def test_pretrained_weights_without_network_are_a_one_line_error(
-    kind: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def no_network(*args: Any, **options: Any) -> None:
-        raise URLError("no route")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
-    monkeypatch.setattr("torch.hub.urlopen", no_network)
+def test_pretrained_weights_without_network_are_a_one_line_error(kind: Any, no_network: None) -> None:
     config = Config(model=Net(kind=kind, weights="DEFAULT"))
     with pytest.raises(ModelError, match=r"model.weights = 'DEFAULT': .*leave model.weights empty") as error:
         build(config, SCHEMA, pretrained=True)

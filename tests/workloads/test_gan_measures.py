@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -284,15 +282,7 @@ def test_style_distance_is_measured_where_it_is_asked_for(
     )
 
 
-def test_style_without_weights_stops_the_run_in_one_line(
-    art_set: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def no_network(*args: Any, **options: Any) -> None:
-        raise URLError("no route")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
-    monkeypatch.setattr("torch.hub.urlopen", no_network)
+def test_style_without_weights_stops_the_run_in_one_line(art_set: Dataset, no_network: None) -> None:
     vgg19.cache_clear()
     with pytest.raises(ModelError, match=r"style = true: .*VGG19.*no route.*leave style out") as error:
         GanTask(Config(data=PICTURES, style=True), art_set.schema)

@@ -42,7 +42,7 @@ workload = Workload(
             model=Net(kind="fasterrcnn_mobilenet_v3_large_fpn"),
             augment=Augment(width=0, height=0, shrink=0.2, grow=0.5, mosaic=0.25),
             optim=Optim(lr=5e-4, weight_decay=0.05, warmup_steps=50),
-            train=Train(epochs=34, batch=4, ema=0.99, checkpoint_every=100, validate_every=8, publish="last"),
+            train=Train(epochs=24, batch=4, ema=0.99, checkpoint_every=100, validate_every=8, publish="last"),
         ),
         # many small pictures of the drawn world
         "synthetic": Config(
@@ -50,7 +50,7 @@ workload = Workload(
             augment=Augment(width=192, height=160),
             optim=Optim(lr=3e-3, weight_decay=0.05, warmup_steps=100, clip=0.5),
             train=Train(
-                epochs=45, batch=16, ema=0.995, checkpoint_every=100, validate_every=5, publish="last"
+                epochs=75, batch=16, ema=0.995, checkpoint_every=100, validate_every=5, publish="last"
             ),
         ),
         "gpu": Config(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import struct
-import zlib
-
 from pydantic import BaseModel, ConfigDict, Field
 
-from penstock.media import ImageBytes, WantsPicture
+from penstock.media import ImageBytes, WantsPicture, example_png
 
 MOST_BOXES = 300
 
 
-def example_png(width: int = 64, height: int = 40) -> str:
+def road(width: int = 64, height: int = 40) -> str:
     """A red car on a grey road under a pale sky, as base64 of PNG."""
     sky, road, line = b"\xb8\xcc\xdc", b"\x60\x60\x64", b"\xe0\xe0\xd8"
     lines = [[sky if y < height // 2 else road for _ in range(width)] for y in range(height)]
@@ -25,21 +21,13 @@ def example_png(width: int = 64, height: int = 40) -> str:
     for (left, top, right, bottom), colour in shapes:
         for y in range(top, bottom):
             lines[y][left:right] = [colour] * (right - left)
-    parts = {
-        b"IHDR": struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0),
-        b"IDAT": zlib.compress(b"".join(b"\0" + b"".join(row) for row in lines)),
-        b"IEND": b"",
-    }
-    chunks = (
-        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts.items()
-    )
-    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode("ascii")
+    return example_png([b"".join(line) for line in lines])
 
 
 class DetectionRequest(BaseModel):
     """A picture to look for objects in."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"image": example_png()}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"image": road()}]})
 
     image: ImageBytes = Field(description="JPEG or PNG; base64 in JSON")
     min_score: float = Field(0.05, ge=0, le=1, description="boxes with a lower score are left out")

@@ -124,10 +124,10 @@ class GanEvaluator:
     # ---------------------------------------------------------------- the report
 
     def snapshot(self, predictor: GanPredictor) -> bytes:
-        """The same 16 seeds as a grid of 4 x 4, each drawn at least 2 x as large as it is."""
+        """The same 16 seeds as a grid of 4 x 4."""
         answers = predictor.predict([GanRequest(seed=seed) for seed in range(SNAPSHOT)])
         images = self.pixels([answer.images[0] for answer in answers if isinstance(answer, GanAnswer)])
-        return png(enlarged(grid(list(images), gap=2)))
+        return png(enlarged(grid(list(images), gap=2), 300))
 
     def figures(self, records: pa.Table, rows: Sequence[Row], answers: Sequence[Any]) -> Sequence[Figure]:
         from penstock.report import confusion_figure, picture_figure
@@ -172,9 +172,9 @@ class GanEvaluator:
         return np.asarray(small.repeat(times, 1).repeat(times, 2))
 
 
-def enlarged(image: NDArray[Any]) -> NDArray[Any]:
-    """Every pixel as a square, where the picture is small."""
-    times = max(1, 700 // image.shape[-1])
+def enlarged(image: NDArray[Any], width: int = 700) -> NDArray[Any]:
+    """Every pixel as a square, as far as the whole stays within `width` pixels."""
+    times = max(1, width // image.shape[-1])
     return image.repeat(times, 1).repeat(times, 2)
 
 

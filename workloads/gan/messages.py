@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import struct
-import zlib
-
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from penstock.media import ImageBytes, WantsPicture
+from penstock.media import ImageBytes, WantsPicture, example_png
 
 MOST = 64
 """Pictures in one answer."""
@@ -16,21 +12,11 @@ LAST_SEED = 2**53 - 1
 """The largest whole number that every JSON reader keeps."""
 
 
-def example_png(side: int = 28) -> str:
+def disc(side: int = 28) -> str:
     """A grey disc, as base64 of PNG."""
-    lines = b"".join(
-        b"\0" + bytes(200 if (x - side / 2) ** 2 + (y - side / 2) ** 2 < 90 else 20 for x in range(side))
-        for y in range(side)
-    )
-    parts = {
-        b"IHDR": struct.pack(">2I5B", side, side, 8, 0, 0, 0, 0),
-        b"IDAT": zlib.compress(lines),
-        b"IEND": b"",
-    }
-    chunks = (
-        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts.items()
-    )
-    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode("ascii")
+    middle, light, dark = side / 2, bytes([200] * 3), bytes([20] * 3)
+    inside = [[(x - middle) ** 2 + (y - middle) ** 2 < 90 for x in range(side)] for y in range(side)]
+    return example_png([b"".join(light if dot else dark for dot in row) for row in inside])
 
 
 class GanRequest(BaseModel):
@@ -73,7 +59,7 @@ class GanAnswer(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"images": [example_png()], "labels": ["T-shirt"], "seeds": [7], "picture": None},
+                {"images": [disc()], "labels": ["T-shirt"], "seeds": [7], "picture": None},
             ]
         }
     )

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import struct
-import zlib
-
 from pydantic import BaseModel, ConfigDict, Field
 
-from penstock.media import ImageBytes, WantsPicture
+from penstock.media import ImageBytes, WantsPicture, example_png
 
 NOTE = "Research tool, not a medical device: not for diagnosis."
 
 
-def example_png(side: int = 32) -> str:
+def tissue(side: int = 32) -> str:
     """A pink square with violet dots, as base64 of PNG."""
     dots = [[(x % 8 - 4) ** 2 + (y % 8 - 4) ** 2 < 7 for x in range(side)] for y in range(side)]
-    lines = b"".join(
-        b"\0" + b"".join(b"\x60\x40\x90" if dot else b"\xe8\xa8\xc8" for dot in row) for row in dots
-    )
-    parts = {
-        b"IHDR": struct.pack(">2I5B", side, side, 8, 2, 0, 0, 0),
-        b"IDAT": zlib.compress(lines),
-        b"IEND": b"",
-    }
-    chunks = (
-        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts.items()
-    )
-    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode("ascii")
+    return example_png([b"".join(b"\x60\x40\x90" if dot else b"\xe8\xa8\xc8" for dot in row) for row in dots])
 
 
 class PathologyRequest(BaseModel):
     """A picture of stained tissue."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"image": example_png()}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"image": tissue()}]})
 
     image: ImageBytes = Field(
         description="JPEG or PNG; base64 in JSON. Much larger than a patch: seen tile by tile"
