@@ -95,6 +95,6 @@ class Config:
     # "last": a small validation split is a noisy judge of single epochs
     train: Train = field(
         default_factory=lambda: Train(
-            epochs=280, batch=8, ema=0.998, checkpoint_every=100, validate_every=28, publish="last"
+            epochs=170, batch=8, ema=0.998, checkpoint_every=100, validate_every=17, publish="last"
         )
     )
