@@ -53,7 +53,9 @@ def client(endpoint: Endpoint) -> Iterator[httpx.Client]:
 
 def body(**values: Any) -> bytes:
     """A request of the probe as JSON."""
-    return probe.Request(image=values.pop("image", PNG), **values).model_dump_json().encode()
+    return (
+        probe.Request(image=values.pop("image", PNG), **values).model_dump_json(exclude_unset=True).encode()
+    )
 
 
 def ask(client: httpx.Client, **values: Any) -> httpx.Response:

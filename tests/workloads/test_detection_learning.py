@@ -159,9 +159,11 @@ def scene(dtype: torch.dtype = torch.float64) -> tuple[Tensor, list[Tensor], lis
 def test_every_network_loses_the_same_in_any_slices_and_finds_boxes(kind: Any) -> None:
     torch.manual_seed(0)
     config = Config(model=Net(kind=kind, width=8, rois=8, proposals=8))
-    module = build(config, SCHEMA).double()
+    # depthwise convolutions in fp64 take minutes on a CPU
+    exact = "mobilenet" not in kind
+    module = build(config, SCHEMA).to(torch.float64 if exact else torch.float32)
     assert not any("BatchNorm" in type(layer).__name__ for layer in module.modules())
-    images, boxes, labels, keys = scene()
+    images, boxes, labels, keys = scene(next(module.parameters()).dtype)
 
     def loss(low: int, high: int) -> tuple[Tensor, Tensor]:
         torch.manual_seed(low + 10 * high)  # another worker draws other numbers from the global generator
@@ -169,7 +171,9 @@ def test_every_network_loses_the_same_in_any_slices_and_finds_boxes(kind: Any) -
         return module.losses(images[cut], boxes[cut], labels[cut], keys[cut])
 
     whole, parts = loss(0, 3), [loss(0, 1), loss(1, 1), loss(1, 3)]
-    assert sum(part[0].item() for part in parts) == pytest.approx(whole[0].item(), rel=1e-9)
+    assert sum(part[0].item() for part in parts) == pytest.approx(
+        whole[0].item(), rel=1e-9 if exact else 1e-4
+    )
     assert sum(part[1].item() for part in parts) == whole[1].item() > 0
     parts[1][0].backward()  # type: ignore[no-untyped-call]
     parts[2][0].backward()  # type: ignore[no-untyped-call]
