@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from PIL import Image
@@ -17,6 +18,18 @@ from workloads.detection.model import build
 
 FILE_PIXELS = 80_000_000  # of a file too large for the endpoint, which can only have come from a disk
 SHOWN = 2048  # pixels, longest side of a picture that is sent back
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums do not depend on the number of threads then: an edge near 0 would differ by more than 1e-5 between
+    a replica, which has one thread, and a command, which has all."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class DetectionPredictor:
@@ -54,7 +67,8 @@ class DetectionPredictor:
         """All boxes the network gives, by falling score, in pixels of the picture."""
         placed = letterbox(picture, self.data.width, self.data.height)
         pixels = torch.from_numpy(placed.pixels)[None].to(self.device).float() / 255
-        ((edges, scores, labels),) = self.module.detect(pixels)
+        with one_thread():
+            ((edges, scores, labels),) = self.module.detect(pixels)
         # the canvas may hold more than the picture
         limits = torch.tensor([picture.width, picture.height] * 2, dtype=torch.float64)
         edges = (edges.double().cpu() / torch.from_numpy(placed.scale)).clamp_min(0).minimum(limits)
