@@ -1,9 +1,11 @@
-"""Layers whose result does not depend on the number of workers. Use `Dropout` in place of torch's."""
+"""What makes results independent of the number of workers and threads. Use `Dropout` in place of torch's."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -41,6 +43,17 @@ def name_layers(module: nn.Module) -> None:
     for name, layer in module.named_modules():
         if isinstance(layer, Dropout):
             layer.layer = name
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums inside do not depend on how many threads torch has: a replica has one, a command has all."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Dropout(nn.Module):

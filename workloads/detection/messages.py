@@ -66,4 +66,4 @@ class DetectionAnswer(BaseModel):
     boxes: list[Box] = Field(description="by falling score")
     width: int = Field(description="of the upright picture, pixels")
     height: int = Field(description="of the upright picture, pixels")
-    picture: ImageBytes | None = Field(None, description="PNG: the picture with the boxes drawn")
+    picture: ImageBytes | None = Field(None, description="PNG: the picture with its surer boxes drawn")

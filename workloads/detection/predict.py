@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from PIL import Image
 
 from penstock.media import IMAGE, decode_image
+from penstock.nn import one_thread
 from penstock.workload import Model, Refusal
 from workloads.detection.config import Config
 from workloads.detection.data import letterbox
@@ -17,19 +17,8 @@ from workloads.detection.messages import Box, DetectionAnswer, DetectionRequest
 from workloads.detection.model import build
 
 FILE_PIXELS = 80_000_000  # of a file too large for the endpoint, which can only have come from a disk
+SURE = 0.3  # least score of a box that is drawn: below it a picture disappears under its boxes
 SHOWN = 2048  # pixels, longest side of a picture that is sent back
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums do not depend on the number of threads then: an edge near 0 would differ by more than 1e-5 between
-    a replica, which has one thread, and a command, which has all."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class DetectionPredictor:
@@ -67,7 +56,7 @@ class DetectionPredictor:
         """All boxes the network gives, by falling score, in pixels of the picture."""
         placed = letterbox(picture, self.data.width, self.data.height)
         pixels = torch.from_numpy(placed.pixels)[None].to(self.device).float() / 255
-        with one_thread():
+        with one_thread():  # an edge near 0 would differ by more than 1e-5 otherwise
             ((edges, scores, labels),) = self.module.detect(pixels)
         # the canvas may hold more than the picture
         limits = torch.tensor([picture.width, picture.height] * 2, dtype=torch.float64)
@@ -91,6 +80,7 @@ class DetectionPredictor:
                         [edge * scale for edge in box.box], f"{box.label} {box.score:.2f}", number[box.label]
                     )
                     for box in boxes
+                    if box.score >= SURE
                 ],
             )
         )

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from penstock.data.shards import Shards
 from penstock.errors import DataError, ModelError
+from penstock.nn import one_thread
 from penstock.workload import Schema
 from workloads.gan import neighbours
 from workloads.gan.config import Data
@@ -68,17 +68,6 @@ def fit(train: Shards, config: Data, schema: Schema) -> Mapping[str, bytes]:
         FACTS: json.dumps(facts, indent=1).encode(),
         neighbours.ASSET: neighbours.keep(images),
     }
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums do not depend on the number of threads then."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Reference:

@@ -31,15 +31,9 @@ class Generator(nn.Module):
     noise: int
     classes: int
 
-    def forward(self, noise: Tensor, shares: Tensor) -> Tensor:
-        raise NotImplementedError
-
 
 class Discriminator(nn.Module):
     """pictures [B, C, S, S] and classes int64 [B] -> scores [B], the higher the more real."""
-
-    def forward(self, pictures: Tensor, label: Tensor) -> Tensor:
-        raise NotImplementedError
 
 
 class Gan(nn.Module):

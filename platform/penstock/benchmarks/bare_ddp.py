@@ -12,7 +12,6 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,9 @@ from penstock.config import from_dict
 from penstock.data.dataset import Dataset
 from penstock.data.draws import ItemDraws, Items
 from penstock.data.order import global_batch, own_slice, steps_per_epoch
-from penstock.training.gradients import Root
+from penstock.training.gradients import Root, focus
 from penstock.training.run import Run
-from penstock.workload import Objective, resolve
-
-
-def freeze_others(objective: Objective[Any], objectives: Sequence[Objective[Any]]) -> None:
-    """Ask for gradients of this objective's parameters only."""
-    if len(objectives) > 1:
-        for other in objectives:
-            for parameter in other.moves:
-                parameter.requires_grad_(other is objective)
+from penstock.workload import resolve
 
 
 def loop(rank: int, world: int, folder: str, meet: str, steps: int, warm: int, result: Any) -> None:
@@ -49,14 +40,15 @@ def loop(rank: int, world: int, folder: str, meet: str, steps: int, warm: int, r
     task = resolve(workload.trainers[workload.trainer(config)])(config, Dataset.load(run.dataset_path).schema)
     # what one writes for two losses: a DDP module and an optimiser each, the other side frozen meanwhile
     objectives = task.objectives()
+    moved = {each.name: [one for one in each.moves if one.requires_grad] for each in objectives}
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     models, optimisers, schedules = [], [], []
     for objective in objectives:
-        freeze_others(objective, objectives)
+        focus(moved, objective.name)
         models.append(DistributedDataParallel(Root(task, [objective]), gradient_as_bucket_view=True))
         optimisers.append(
             kinds[config.optim.kind](
-                list(objective.moves), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
+                moved[objective.name], lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
             )
         )
         schedules.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimisers[-1], steps))
@@ -72,12 +64,12 @@ def loop(rank: int, world: int, folder: str, meet: str, steps: int, warm: int, r
         for objective, model, optimiser, schedule in zip(
             objectives, models, optimisers, schedules, strict=True
         ):
-            freeze_others(objective, objectives)
+            focus(moved, objective.name)
             optimiser.zero_grad(set_to_none=False)
             loss, _weight = model(objective.name, items)
             (loss * (world / len(whole))).backward()
             if config.optim.clip:
-                torch.nn.utils.clip_grad_norm_(list(objective.moves), config.optim.clip)
+                torch.nn.utils.clip_grad_norm_(moved[objective.name], config.optim.clip)
             optimiser.step()
             schedule.step()
     if rank == 0:
