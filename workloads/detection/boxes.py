@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from PIL import Image
 
 from penstock.errors import DataError, nearest
 from penstock.media import FILED, still
-from penstock.workload import Fault, Row
+from penstock.workload import Fault, Item, Row
 
 BEYOND = 2.0  # pixels by which a box may leave its picture: it is cut there; files round and count from 1
 ORIENTATION = 0x0112  # the EXIF tag
@@ -48,6 +48,37 @@ class Annotation:
     @classmethod
     def of(cls, where: Mapping[str, Any]) -> Annotation:
         return cls(where["boxes"], where["labels"], where["ignore"], where["size"] and tuple(where["size"]))
+
+
+Parse = Callable[[bytes], Annotation]
+"""What a format makes of an annotation file; ValueError says what is wrong with it."""
+
+
+def rows_of(items: Sequence[Item], parse: Parse, labels: Sequence[str]) -> Iterator[Row | Fault]:
+    """Raw rows of items that have an annotation file each: `where` names `picture` and `note`."""
+    for item in items:
+        note = Path(item.where["note"])
+        try:
+            annotation = parse(note.read_bytes())
+        except FileNotFoundError:
+            yield Fault(f"there is no annotation {note.name}")
+        except OSError as error:
+            yield Fault(f"{note.name}: {error.strerror or 'cannot be read'}")
+        except ValueError as error:
+            yield Fault(f"{note.name}: {error}")
+        else:
+            yield row_of(Path(item.where["picture"]), annotation, labels)
+
+
+def labels_of(notes: Iterable[Path], parse: Parse) -> list[str]:
+    """The labels that annotation files name, sorted; damaged ones are named when they are read."""
+    labels: set[str] = set()
+    for note in notes:
+        try:
+            labels.update(parse(note.read_bytes()).labels)
+        except (OSError, ValueError):
+            continue
+    return sorted(labels - {ANY})
 
 
 def row_of(file: Path, annotation: Annotation, labels: Sequence[str]) -> Row | Fault:
@@ -156,12 +187,3 @@ def listed_labels(root: Path) -> list[str]:
     if len(set(labels)) < len(labels):
         raise DataError("labels.txt holds a label twice; remove one")
     return labels
-
-
-def licence(root: Path) -> str:
-    """The first line of a licence file in the folder."""
-    for name in ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE"):
-        if (root / name).is_file():
-            text = (root / name).read_text(encoding="utf-8", errors="replace").strip()
-            return text.partition("\n")[0].strip()[:80]
-    return "unknown"

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from penstock.data.source import licence
 from penstock.errors import DataError
 from penstock.workload import Fault, Item, Row, Scan, Schema
-from workloads.detection.boxes import Annotation, licence, row_of
+from workloads.detection.boxes import Annotation, row_of
 from workloads.detection.config import Data
 
 Split = Literal["train", "test", ""]

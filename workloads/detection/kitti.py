@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from penstock.data.source import licence
 from penstock.errors import DataError
 from penstock.workload import Fault, Item, Row, Scan, Schema
-from workloads.detection.boxes import ANY, Annotation, licence, listed_labels, pictures_in, row_of
+from workloads.detection.boxes import ANY, Annotation, labels_of, listed_labels, pictures_in, rows_of
 from workloads.detection.config import Data
 
 ANYTHING = "DontCare"
@@ -38,7 +39,7 @@ class Kitti:
             items.append(Item(name, where={"picture": str(picture), "note": str(note)}))
             # what is missing is named when it is read
             files += [file for file in (picture, note) if file.is_file()]
-        labels = listed_labels(root) or labels_of(written.values())
+        labels = listed_labels(root) or labels_of(written.values(), parse)
         if items and not labels:
             raise DataError(f"no file in {str(notes)!r} names an object; there is nothing to learn")
         if (root / "labels.txt").is_file():
@@ -46,24 +47,13 @@ class Kitti:
         return Scan(items, Schema(tuple(labels)), files, licence(root), exclusive=False)
 
     def read(self, items: Sequence[Item], config: Data, schema: Schema) -> Iterable[Row | Fault]:
-        for item in items:
-            note = Path(item.where["note"])
-            try:
-                annotation = parse(note.read_text(encoding="utf-8"))
-            except FileNotFoundError:
-                yield Fault(f"there is no annotation {note.name}")
-            except OSError as error:
-                yield Fault(f"{note.name}: {error.strerror or 'cannot be read'}")
-            except ValueError as error:
-                yield Fault(f"{note.name}: {error}")
-            else:
-                yield row_of(Path(item.where["picture"]), annotation, schema.labels)
+        return rows_of(items, parse, schema.labels)
 
 
-def parse(text: str) -> Annotation:
+def parse(raw: bytes) -> Annotation:
     """The boxes of a label file; ValueError says what is wrong with it."""
     boxes, labels = [], []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(raw.decode("utf-8").splitlines(), start=1):
         words = line.split()
         if not words:
             continue
@@ -77,14 +67,3 @@ def parse(text: str) -> Annotation:
         labels.append(words[0])
     ignore = [label == ANYTHING for label in labels]
     return Annotation(boxes, [ANY if label == ANYTHING else label for label in labels], ignore)
-
-
-def labels_of(files: Iterable[Path]) -> list[str]:
-    """The labels that files name, sorted; damaged ones are named when they are read."""
-    labels: set[str] = set()
-    for file in files:
-        try:
-            labels.update(parse(file.read_text(encoding="utf-8")).labels)
-        except (OSError, ValueError):
-            continue
-    return sorted(labels - {ANY})

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
+from penstock.data.source import licence
 from penstock.errors import DataError
 from penstock.workload import Fault, Item, Row, Scan, Schema
-from workloads.detection.boxes import Annotation, licence, listed_labels, pictures_in, row_of
+from workloads.detection.boxes import Annotation, labels_of, listed_labels, pictures_in, rows_of
 from workloads.detection.config import Data
 
 Split = Literal["train", "test", ""]
@@ -43,7 +44,7 @@ class Voc:
             items.append(Item(name, split, where={"picture": str(picture), "note": str(note)}))
             # what is missing is named when it is read
             files += [file for file in (picture, note) if file.is_file()]
-        labels = listed_labels(root) or labels_of(files)
+        labels = listed_labels(root) or labels_of((file for file in files if file.suffix == ".xml"), parse)
         if not labels:
             raise DataError(f"no annotation in {str(notes)!r} names an object; there is nothing to learn")
         if (root / "labels.txt").is_file():
@@ -51,18 +52,7 @@ class Voc:
         return Scan(items, Schema(tuple(labels)), files, licence(root), exclusive=False)
 
     def read(self, items: Sequence[Item], config: Data, schema: Schema) -> Iterable[Row | Fault]:
-        for item in items:
-            note = Path(item.where["note"])
-            try:
-                annotation = parse(note.read_bytes())
-            except FileNotFoundError:
-                yield Fault(f"there is no annotation {note.name}")
-            except OSError as error:
-                yield Fault(f"{note.name}: {error.strerror or 'cannot be read'}")
-            except ValueError as error:
-                yield Fault(f"{note.name}: {error}")
-            else:
-                yield row_of(Path(item.where["picture"]), annotation, schema.labels)
+        return rows_of(items, parse, schema.labels)
 
 
 def splits_of(root: Path) -> dict[str, Split]:
@@ -88,18 +78,6 @@ def names_in(file: Path) -> list[str]:
         return []
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     return [line.split()[0] for line in lines if line.strip()]
-
-
-def labels_of(files: Iterable[Path]) -> list[str]:
-    """The labels that annotations name, sorted; damaged ones are named when they are read."""
-    labels: set[str] = set()
-    for file in files:
-        if file.suffix == ".xml":
-            try:
-                labels.update(parse(file.read_bytes()).labels)
-            except (OSError, ValueError):
-                continue
-    return sorted(labels)
 
 
 class NoEntities(ElementTree.TreeBuilder):

@@ -20,10 +20,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
+from penstock.data.source import licence
 from penstock.errors import DataError
 from penstock.workload import Fault, Item, Row, Scan, Schema
 from workloads.gan.config import Data
-from workloads.gan.images import licence
 
 NAME = re.compile(r"(?P<set>(?:.*-)?(?P<use>train|t10k|test))-images[-.]idx3-ubyte(?P<gz>\.gz)?")
 MOST_BYTES = 2_000_000_000  # of one unpacked file

@@ -12,6 +12,7 @@ from typing import Literal
 
 from PIL import Image
 
+from penstock.data.source import licence
 from penstock.errors import DataError
 from penstock.media import still
 from penstock.workload import Fault, Item, Row, Scan, Schema
@@ -141,12 +142,3 @@ def colours(files: Sequence[Path]) -> int:
         if red != green or green != blue:
             return 3
     return 1
-
-
-def licence(root: Path) -> str:
-    """The first line of a licence file in the folder."""
-    for name in ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE"):
-        if (root / name).is_file():
-            text = (root / name).read_text(encoding="utf-8", errors="replace")
-            return text.strip().partition("\n")[0].strip()[:80]
-    return "unknown"

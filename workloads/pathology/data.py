@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from penstock.data.source import licence
 from penstock.errors import DataError
 from penstock.media import decode_image
 from penstock.workload import Fault, Item, Row, Scan, Schema
@@ -99,20 +100,6 @@ def usual_side(files: Sequence[Path]) -> int:
         except (OSError, SyntaxError, ValueError):
             continue  # a damaged picture is named when it is decoded
     return round(median(sides)) if sides else 224
-
-
-def licence(root: Path) -> str:
-    """The first line of a licence file in the folder."""
-    for name in ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE"):
-        if (root / name).is_file():
-            return (
-                (root / name)
-                .read_text(encoding="utf-8", errors="replace")
-                .strip()
-                .partition("\n")[0]
-                .strip()[:80]
-            )
-    return "unknown"
 
 
 # ---------------------------------------------------------------- a picture -> what the network sees

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from penstock.data.source import licence
 from penstock.errors import DataError, nearest
 from penstock.media import decode_wav
 from penstock.workload import Fault, Item, Row, Scan, Schema
@@ -127,14 +128,6 @@ def read_actions(file: Path, labels: Sequence[str]) -> bytes:
                 f'actions file {file.name!r}: {label} = {action!r}; write {label} = "name of the action"'
             )
     return text.encode()
-
-
-def licence(root: Path) -> str:
-    """The first line of a licence file in the folder."""
-    for name in ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE"):
-        if (root / name).is_file():
-            return (root / name).read_text(encoding="utf-8", errors="replace").strip().partition("\n")[0][:80]
-    return "unknown"
 
 
 # ---------------------------------------------------------------- a recording -> what the network hears

@@ -45,6 +45,15 @@ def parse(text: str, formats: Iterable[str]) -> Reference:
     return Reference(kind, str(place))
 
 
+def licence(root: Path) -> str:
+    """The first line of a licence file in a folder of raw data, at most 80 characters; else "unknown"."""
+    for name in ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE"):
+        if (root / name).is_file():
+            text = (root / name).read_text(encoding="utf-8", errors="replace").strip()
+            return text.partition("\n")[0].strip()[:80]
+    return "unknown"
+
+
 def _hint(word: str, known: Iterable[str]) -> str:
     hint = nearest(word, known)
     return hint if hint.startswith("; did you mean") else ""
