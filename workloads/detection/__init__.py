@@ -50,7 +50,7 @@ workload = Workload(
             augment=Augment(width=192, height=160),
             optim=Optim(lr=3e-3, weight_decay=0.05, warmup_steps=100, clip=0.5),
             train=Train(
-                epochs=75, batch=16, ema=0.995, checkpoint_every=100, validate_every=5, publish="last"
+                epochs=50, batch=16, ema=0.995, checkpoint_every=100, validate_every=5, publish="last"
             ),
         ),
         "gpu": Config(
