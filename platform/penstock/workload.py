@@ -93,13 +93,15 @@ class Item:
     `name`: unique in the source, stable across machines (a relative path); order and splits
     hang on it. `split`: "train", "test", or "" where the source has no convention (a seeded hash
     decides). `unit`: what intervals resample (a speaker, a slide); "" means the item itself.
-    `where`: how `read` finds it (JSON values).
+    `where`: how `read` finds it (JSON values). `group`: items that a hash must not part (the replies of a
+    dialogue); "" means the item itself.
     """
 
     name: str
     split: Literal["train", "test", ""] = ""
     unit: str = ""
     where: Mapping[str, Any] = field(default_factory=dict)
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,16 @@ class Frames(Protocol[QIn, AOut]):
 
     def frames(self, requests: Iterable[QIn]) -> Iterator[AOut | Refusal]:
         """One answer a frame, in order, each given before the next frame is taken."""
+        ...
+
+
+@runtime_checkable
+class Chat(Protocol[QIn, AOut]):
+    """A capability of a Predictor: it answers in words as they come."""
+
+    def stream(self, request: QIn) -> Iterator[str | AOut | Refusal]:
+        """Pieces of text, none of which splits a character, then the whole answer, whose text they are when
+        joined; of a bad request a Refusal alone."""
         ...
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -259,6 +260,18 @@ def test_every_split_has_an_item_from_five_items_on() -> None:
         for seed in range(10):
             items = [Item(f"{number}") for number in range(count)]
             assert set(assign(items, seed, 0.2).values()) == {"train", "validation", "test"}
+
+
+def test_items_of_a_group_are_never_parted() -> None:
+    items = [Item(f"{dialogue}.{turn}", group=str(dialogue)) for dialogue in range(500) for turn in range(4)]
+    split = assign(items, 0, 0.2)
+    sides = {dialogue: {split[f"{dialogue}.{turn}"] for turn in range(4)} for dialogue in range(500)}
+    assert all(len(found) == 1 for found in sides.values())
+    counts = Counter(next(iter(found)) for found in sides.values())
+    assert 70 < counts["test"] < 130 and 50 < counts["validation"] < 110
+    kept = assign(items, 0, 0.2, keep=[name for name in split if split[name] == "test"][:1])
+    name = next(name for name in split if split[name] == "test")
+    assert {kept[one] for one in split if one.partition(".")[0] == name.partition(".")[0]} == {"train"}
 
 
 def test_shares_are_about_what_was_asked_for() -> None:

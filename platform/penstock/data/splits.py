@@ -1,12 +1,12 @@
 """Which items train, which validate, which test: by the source's own convention, else by a seeded hash.
 
-The hash is of the item's name, so an item stays in its split when others are added (but for sets of
-a handful, where the hash alone could leave a split empty).
+The hash is of the name of the item (or of its group, which is never cut), so an item stays in its split when
+others are added (but for sets of a handful, where the hash alone could leave a split empty).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 from penstock.data.order import chance, hash_split
@@ -26,17 +26,21 @@ def assign(
     """Item name -> split, for training. Items without a split of their own go to test by hash;
     validation is cut from train. `keep`: names that must train, if the source does not say test.
     DataError when nothing is left to train on."""
+    group = {item.name: item.group or item.name for item in items}
+    must = {group[name] for name in keep if name in group}
     test = {item.name for item in items if item.split == "test"}
-    free = [item.name for item in items if not item.split and item.name not in keep]
+    free = [item.name for item in items if not item.split and group[item.name] not in must]
     if not test and not free:
         # a source that only marks what trains: a model must still be tested on something
-        free = [item.name for item in items if item.name not in keep]
-    test |= _cut(free, TEST_SHARE, seed, "test", at_least_one=not test and len(items) >= FEWEST)
+        free = [item.name for item in items if group[item.name] not in must]
+    drawn = _cut(_groups(free, group), TEST_SHARE, seed, "test", not test and len(items) >= FEWEST)
+    test |= {name for name in free if group[name] in drawn}
     train = [item.name for item in items if item.name not in test]
     if not train:
         raise DataError(f"no items to train on: all {len(items)} are marked as test")
-    loose = [name for name in train if name not in keep]
-    validation = _cut(loose, validation_share, seed, "validation", at_least_one=len(items) >= FEWEST)
+    loose = [name for name in train if group[name] not in must]
+    drawn = _cut(_groups(loose, group), validation_share, seed, "validation", len(items) >= FEWEST)
+    validation = {name for name in loose if group[name] in drawn}
     return {
         item.name: "test" if item.name in test else "validation" if item.name in validation else "train"
         for item in items
@@ -47,6 +51,11 @@ def assign_for_evaluation(items: Sequence[Item]) -> dict[str, Split]:
     """Item name -> "test": the items that the source marks so, else every item."""
     marked = [item for item in items if item.split == "test"] or items
     return {item.name: "test" for item in marked}
+
+
+def _groups(names: Sequence[str], group: Mapping[str, str]) -> list[str]:
+    """The groups of `names`, each once, in their order."""
+    return list(dict.fromkeys(group[name] for name in names))
 
 
 def _cut(names: Sequence[str], share: float, seed: int, purpose: str, at_least_one: bool) -> set[str]:
