@@ -9,7 +9,7 @@ from typing import Any
 from penstock.config import Optim, Train, check_keys, dotted, from_dict, to_dict
 from penstock.testing.compare import example_of, leaves, same
 from penstock.testing.subject import ROWS, Subject
-from penstock.workload import NAME, Item, resolve
+from penstock.workload import NAME, resolve
 
 # ---------------------------------------------------------------- what it says about itself
 
@@ -83,7 +83,7 @@ def scans(subject: Subject) -> None:
     assert len(set(names)) == len(names), "item names are not unique"
     assert [item.name for item in again.items] == names, "two scans differ"
     for item in scan.items:
-        copy = Item(item.name, item.split, item.unit, json.loads(json.dumps(item.where)))
+        copy = dataclasses.replace(item, where=json.loads(json.dumps(item.where)))
         assert copy == item, f"item {item.name!r}: `where` does not survive JSON"
 
 
