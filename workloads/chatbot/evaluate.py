@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from penstock.workload import Refusal, Row, Schema
@@ -75,13 +76,15 @@ class ChatEvaluator:
             "bits_per_byte": bits / (sum_of("bytes") + records.num_rows),
             "perplexity": float(2 ** (bits / sum_of("tokens"))),
         }
+        # the replies of a dialogue, or copies of them in a bootstrap sample, should not stand together
+        mixed = np.random.Generator(np.random.Philox(key=0)).permutation(records.num_rows)
         for suffix in SUFFIXES:
             found[f"exact_match{suffix}"] = sum_of(f"exact{suffix}") / records.num_rows
             counts = measures.matrix(records[f"chrf{suffix}"], measures.CHRF).sum(0)
             found[f"chrf{suffix}"] = measures.chrf(counts)
             counts = measures.matrix(records[f"bleu{suffix}"], measures.BLEU_COUNTS).sum(0)
             found[f"bleu{suffix}"] = measures.bleu(counts)
-            pairs = records[f"bigrams{suffix}"].combine_chunks().flatten().to_numpy()
+            pairs = records[f"bigrams{suffix}"].take(mixed).combine_chunks().flatten().to_numpy()
             found[f"distinct@2{suffix}"] = measures.distinct(pairs)
         truth, said = records["intent"].to_numpy(), records["said"].to_numpy()
         found["macro_f1"] = measures.macro_f1(truth[truth >= 0], said[truth >= 0], len(self.labels))

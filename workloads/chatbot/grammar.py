@@ -90,14 +90,13 @@ def lamp(pick: Pick) -> Said:
 
 
 def route(pick: Pick) -> Said:
-    start, goal = pick(TOWNS), pick(TOWNS)
+    start = pick(TOWNS)
+    goal = pick([town for town in TOWNS if town != start])
     text = pick((f"from {start} to {goal}", f"to {goal} from {start}"))
     ask = pick(("How do I get ", "Which line goes ", "I want to go ", "Tell me the way "))
-    if start == goal:
-        return asked(ask + text, f"You are in {goal} already.")
     if TOWNS[start] == TOWNS[goal]:
-        return asked(ask + text, f"Take line {TOWNS[start]} to {goal}.")
-    return asked(ask + text, f"Take line {TOWNS[start]}, then line {TOWNS[goal]} to {goal}.")
+        return asked(ask + text, f"From {start} take line {TOWNS[start]} to {goal}.")
+    return asked(ask + text, f"From {start} take line {TOWNS[start]}, then line {TOWNS[goal]} to {goal}.")
 
 
 def opposite(pick: Pick) -> Said:
@@ -143,12 +142,9 @@ INTENTS: Mapping[str, Callable[[Pick], Said]] = {
 def say(number: int) -> tuple[str, Said]:
     """(intent, dialogue number so-and-so), the same everywhere."""
     random = np.random.Generator(np.random.Philox(key=(23, number)))
-    picked: list[str] = []
 
     def pick(options: Sequence[str] | Mapping[str, object]) -> str:
-        choice = list(options)[int(random.integers(len(options)))]
-        picked.append(choice)
-        return choice
+        return list(options)[int(random.integers(len(options)))]
 
     intent = list(INTENTS)[number % len(INTENTS)]
     said = INTENTS[intent](pick)

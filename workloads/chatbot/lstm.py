@@ -73,24 +73,24 @@ class Lstm(nn.Module):
     def forward(self, batch: Padded) -> Scores:
         count = len(batch.prompt)
         if not count:  # a worker without items still takes part, but an LSTM wants a conversation
-            one = Padded(*(part.new_ones(1, *part.shape[1:]) for part in batch))
-            return Scores(*(part[:0] for part in self(one)))
-        memory, meant = self.listen(batch.prompt, batch.length)
-        x = self.write(memory, batch.given)
-        there = batch.target >= 0
+            batch = Padded(*(part.new_ones(1, *part.shape[1:]) for part in batch))
+        memory, meant = self.listen(batch.prompt, batch.length, count)
+        x = self.write(memory, batch.given, count)[:count]
+        there = batch.target[:count] >= 0
         owner = torch.arange(count, device=there.device)[:, None].expand_as(there)[there]
         foretold = self.embedding(x[there])
-        return Scores(sums(foretold, batch.target[there], owner, count), meant)
+        return Scores(sums(foretold, batch.target[:count][there], owner, count), meant[:count])
 
-    def listen(self, prompt: Tensor, length: Tensor) -> tuple[Memory, Tensor]:
-        """Prompts [B, S] to what is remembered of them, and the scores of the intents [B, K]."""
-        x = self.drop(self.embedding(prompt))
+    def listen(self, prompt: Tensor, length: Tensor, count: int) -> tuple[Memory, Tensor]:
+        """Prompts [B, S] to what is remembered of them, and the scores of the intents [B, K]. `count`: of
+        those that are there, 0 for a stand-in."""
+        x = self.drop(self.embedding(prompt), count)
         hidden, cell = [], []
         on_host = length.cpu()
         for reader, bridge in zip(self.reader, self.bridge, strict=True):
             packed = pack_padded_sequence(x, on_host, batch_first=True, enforce_sorted=False)
             out, (last, inner) = reader(packed)
-            x = self.drop(pad_packed_sequence(out, batch_first=True, total_length=prompt.shape[1])[0])
+            x = self.drop(pad_packed_sequence(out, batch_first=True, total_length=prompt.shape[1])[0], count)
             ends = torch.cat([last[0], last[1], inner[0], inner[1]], 1)
             first, second = torch.tanh(bridge(ends)).chunk(2, 1)
             hidden.append(first[None].contiguous())
@@ -100,22 +100,22 @@ class Lstm(nn.Module):
         meant = mean[:, :0] if self.intents is None else self.intents(mean)
         return Memory(x, mask, hidden, cell), meant
 
-    def write(self, memory: Memory, given: Tensor) -> Tensor:
+    def write(self, memory: Memory, given: Tensor, count: int) -> Tensor:
         """Tokens given [B, T] to what is known after each [B, T, D]; the memory moves on."""
-        x = self.drop(self.embedding(given))
+        x = self.drop(self.embedding(given), count)
         for number, writer in enumerate(self.writer):
             x, (memory.hidden[number], memory.cell[number]) = writer(
                 x, (memory.hidden[number], memory.cell[number])
             )
-            x = self.drop(x)
+            x = self.drop(x, count)
         seen = F.scaled_dot_product_attention(
             self.look(x), memory.read, memory.read, attn_mask=memory.mask[:, None]
         )
-        return self.drop(torch.tanh(self.mix(torch.cat([x, seen], -1))))
+        return self.drop(torch.tanh(self.mix(torch.cat([x, seen], -1))), count)
 
-    def drop(self, x: Tensor) -> Tensor:
+    def drop(self, x: Tensor, count: int) -> Tensor:
         """x [B, T, D] with the same numbers of each conversation left out at all times (Gal 2016)."""
-        if not self.training:
+        if not self.training or not count:
             return x
         mask: Tensor = self.dropout(x.new_ones(len(x), 1, x.shape[-1]))
         return x * mask
@@ -126,12 +126,12 @@ class Lstm(nn.Module):
         device = self.embedding.weight.device
         read = [prompt[:-1] for prompt in prompts]
         length = torch.tensor([len(prompt) for prompt in read], device=device)
-        memory, meant = self.listen(padded(read, 0).to(device), length)
+        memory, meant = self.listen(padded(read, 0).to(device), length, len(read))
         first = torch.tensor([prompt[-1] for prompt in prompts], device=device)
         return Start(memory, self.step(memory, first), meant)
 
     def step(self, state: Memory, tokens: Tensor) -> Tensor:
-        scores: Tensor = self.embedding(self.write(state, tokens[:, None])[:, 0])
+        scores: Tensor = self.embedding(self.write(state, tokens[:, None], len(tokens))[:, 0])
         return scores
 
     def keep(self, state: Memory, rows: Tensor) -> Memory:

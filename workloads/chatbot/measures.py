@@ -25,7 +25,8 @@ def chrf_counts(said: str, right: str) -> list[int]:
     ours, theirs = "".join(said.split()), "".join(right.split())
     for size in range(1, CHARACTERS + 1):
         a, b = (Counter(text[i : i + size] for i in range(len(text) - size + 1)) for text in (ours, theirs))
-        counts += [a.total(), b.total(), (a & b).total()]
+        # as sacrebleu has it, what is said beside a right text too short for the length does not count
+        counts += [a.total() if b else 0, b.total(), (a & b).total()]
     return counts
 
 

@@ -6,7 +6,7 @@ Shapes: R rows that hold several conversations each, W tokens a row, B conversat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -37,12 +37,13 @@ class Packed(NamedTuple):
 
 @dataclass
 class Cache:
-    """Keys and values of what was read, a row a conversation."""
+    """Keys and values of what was read, a row a conversation; all end in the same column."""
 
     keys: list[Tensor]  # of each block, [B, H, room, D / H]
     values: list[Tensor]
-    length: Tensor  # int64 [B], tokens of each conversation so far
-    longest: int  # of them, known without asking the device
+    first: Tensor  # int64 [B], the column where each conversation begins
+    hidden: Tensor  # [B, 1, 1, room], -inf before that column, else 0
+    filled: int  # columns
 
 
 class Block(nn.Module):
@@ -58,11 +59,12 @@ class Block(nn.Module):
         self.down = nn.Linear(4 * width, width, bias=False)
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], attend: Attend, drop: Drop) -> Tensor:
-        """x [R, W, D]; `turn`: cosines and sines [R, 1, W, D / H / 2]."""
+        """x [R, W, D]; `turn`: cosines and sines [R, 1, W, D / H]."""
         rows, width, size = x.shape
         split = self.qkv(self.norm1(x)).view(rows, width, 3, self.heads, size // self.heads)
-        query, key, value = split.permute(2, 0, 3, 1, 4)
-        seen = attend(rotated(query, turn), rotated(key, turn), value)
+        pair, value = split.permute(2, 0, 3, 1, 4).split((2, 1))
+        query, key = rotated(pair, turn)
+        seen = attend(query, key, value[0])
         x = x + drop(self.out(seen.transpose(1, 2).reshape(rows, width, size)))
         return x + drop(self.down(F.gelu(self.up(self.norm2(x)))))
 
@@ -159,53 +161,55 @@ class Transformer(nn.Module):
     # ------------------------------------------------------------ speaking
 
     def begin(self, prompts: Sequence[Sequence[int]], room: int) -> Start:
-        length = torch.tensor([len(prompt) for prompt in prompts], device=self.embedding.weight.device)
+        device, size = self.embedding.weight.device, self.net.width // self.net.heads
         longest = max(len(prompt) for prompt in prompts)
-        tokens = torch.zeros(len(prompts), longest, dtype=torch.int64)
-        for row, prompt in enumerate(prompts):
-            tokens[row, : len(prompt)] = torch.tensor(prompt)
-        size = self.net.width // self.net.heads
+        # shorter prompts begin later: then all end, and go on, in the same column
+        first = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
+        tokens = torch.tensor(
+            [[0] * (longest - len(prompt)) + [*prompt] for prompt in prompts], device=device
+        )
         shape = (len(prompts), self.net.heads, longest + room, size)
-        kept = [[self.embedding.weight.new_zeros(shape) for _ in self.blocks] for _ in range(2)]
-        position = torch.arange(longest, device=length.device).expand(len(prompts), longest)
+        keys, values = ([self.embedding.weight.new_zeros(shape) for _ in self.blocks] for _ in range(2))
+        column = torch.arange(longest + room, device=device)
+        hidden = torch.zeros(len(prompts), 1, 1, longest + room, device=device)
+        hidden.masked_fill_((column < first[:, None])[:, None, None], -torch.inf)
+        before = column[:longest, None] >= column[:longest]
+        # what stands before a prompt sees itself, so that it is a number
+        mask = before & (hidden[..., :longest] == 0) | torch.eye(longest, dtype=torch.bool, device=device)
 
         def attend(number: int) -> Attend:
             def all_before(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-                kept[0][number][:, :, :longest], kept[1][number][:, :, :longest] = key, value
-                # beyond a prompt's own end anything may stand: nothing before it looks there
-                return F.scaled_dot_product_attention(query, key, value, is_causal=True)
+                keys[number][:, :, :longest], values[number][:, :, :longest] = key, value
+                return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
             return all_before
 
-        x = self.read(tokens.to(length.device), position, attend, lambda same: same)
-        last = x[torch.arange(len(prompts), device=length.device), length - 1]
-        cache = Cache(kept[0], kept[1], length, longest)
-        return Start(cache, self.embedding(last), self.meant(last))
+        position = (column[:longest] - first[:, None]).clamp(min=0)
+        last = self.read(tokens, position, attend, lambda same: same)[:, -1]
+        return Start(Cache(keys, values, first, hidden, longest), self.embedding(last), self.meant(last))
 
     def step(self, state: Cache, tokens: Tensor) -> Tensor:
-        rows = torch.arange(len(tokens), device=tokens.device)
-        state.longest += 1
-        until, at = state.longest, state.length
-        mask = (torch.arange(until, device=tokens.device) <= at[:, None])[:, None, None]
+        at, scale = state.filled, (self.net.width // self.net.heads) ** -0.5
+        hidden = state.hidden[..., : at + 1]
 
         def attend(number: int) -> Attend:
             def cached(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
                 keys, values = state.keys[number], state.values[number]
-                keys[rows, :, at], values[rows, :, at] = key[:, :, 0], value[:, :, 0]
-                return F.scaled_dot_product_attention(
-                    query, keys[:, :, :until], values[:, :, :until], attn_mask=mask
-                )
+                keys[:, :, at : at + 1], values[:, :, at : at + 1] = key, value
+                # one query a head: the library's attention costs more than these three lines
+                fit = torch.matmul(query * scale, keys[:, :, : at + 1].transpose(2, 3))
+                return torch.matmul((fit + hidden).softmax(-1), values[:, :, : at + 1])
 
             return cached
 
-        x = self.read(tokens[:, None], at[:, None], attend, lambda same: same)
-        state.length = at + 1
+        x = self.read(tokens[:, None], at - state.first[:, None], attend, lambda same: same)
+        state.filled += 1
         scores: Tensor = self.embedding(x[:, 0])
         return scores
 
     def keep(self, state: Cache, rows: Tensor) -> Cache:
         keys, values = ([one[rows] for one in kept] for kept in (state.keys, state.values))
-        return replace(state, keys=keys, values=values, length=state.length[rows])
+        return Cache(keys, values, state.first[rows], state.hidden[rows], state.filled)
 
 
 def shelves(sizes: Sequence[int], width: int) -> tuple[list[list[int]], int]:
@@ -225,14 +229,15 @@ def shelves(sizes: Sequence[int], width: int) -> tuple[list[list[int]], int]:
 
 
 def turns(position: Tensor, size: int, kind: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the angles by which positions [R, W] turn pairs of numbers, [R, 1, W, half]."""
+    """Cosines and sines of the angles by which positions [R, W] turn pairs of numbers: [R, 1, W, size] each,
+    the sines of the first half negative."""
     pace = BASE ** (-torch.arange(0, size, 2, dtype=torch.float64, device=position.device) / size)
     angle = position[:, None, :, None] * pace
-    return angle.cos().to(kind), angle.sin().to(kind)
+    cosine, sine = angle.cos().to(kind), angle.sin().to(kind)
+    return torch.cat([cosine, cosine], -1), torch.cat([-sine, sine], -1)
 
 
 def rotated(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-    """[R, H, W, size], the first half of the numbers paired with the second (Su et al. 2021)."""
+    """[..., W, size], the first half of the numbers paired with the second (Su et al. 2021)."""
     cosine, sine = turn
-    first, second = x.chunk(2, -1)
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
+    return torch.addcmul(x * cosine, x.roll(x.shape[-1] // 2, -1), sine)
