@@ -91,14 +91,14 @@ class Item:
     """One thing in a source, found by `scan` without reading it.
 
     `name`: unique in the source, stable across machines (a relative path); order and splits
-    hang on it. `split`: "train", "test", or "" where the source has no convention (a seeded hash
-    decides). `unit`: what intervals resample (a speaker, a slide); "" means the item itself.
+    hang on it. `split`: "train", "validation", "test", or "" where the source has no convention (a seeded
+    hash decides). `unit`: what intervals resample (a speaker, a slide); "" means the item itself.
     `where`: how `read` finds it (JSON values). `group`: items that a hash must not part (the replies of a
     dialogue); "" means the item itself.
     """
 
     name: str
-    split: Literal["train", "test", ""] = ""
+    split: Literal["train", "validation", "test", ""] = ""
     unit: str = ""
     where: Mapping[str, Any] = field(default_factory=dict)
     group: str = ""

@@ -204,7 +204,7 @@ class _Job:
         if self.use == "evaluate" or not labels or not any(classes.values()):
             return set()
         moved = set()
-        marked = {item.name for item in self.scan.items if item.split == "test"}
+        marked = {item.name for item in self.scan.items if item.split in ("test", "validation")}
         for index, label in enumerate(labels):
             if classes["train"].get(str(index)):
                 continue

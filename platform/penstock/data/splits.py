@@ -24,23 +24,25 @@ def assign(
     items: Sequence[Item], seed: int, validation_share: float, keep: Collection[str] = ()
 ) -> dict[str, Split]:
     """Item name -> split, for training. Items without a split of their own go to test by hash;
-    validation is cut from train. `keep`: names that must train, if the source does not say test.
-    DataError when nothing is left to train on."""
+    validation is cut from train, unless the source marks its own. `keep`: names that must train, if the
+    source does not say otherwise. DataError when nothing is left to train on."""
     group = {item.name: item.group or item.name for item in items}
     must = {group[name] for name in keep if name in group}
     test = {item.name for item in items if item.split == "test"}
+    validation = {item.name for item in items if item.split == "validation"}
     free = [item.name for item in items if not item.split and group[item.name] not in must]
     if not test and not free:
         # a source that only marks what trains: a model must still be tested on something
-        free = [item.name for item in items if group[item.name] not in must]
+        free = [i.name for i in items if i.name not in validation and group[i.name] not in must]
     drawn = _cut(_groups(free, group), TEST_SHARE, seed, "test", not test and len(items) >= FEWEST)
     test |= {name for name in free if group[name] in drawn}
-    train = [item.name for item in items if item.name not in test]
+    train = [item.name for item in items if item.name not in test and item.name not in validation]
     if not train:
-        raise DataError(f"no items to train on: all {len(items)} are marked as test")
-    loose = [name for name in train if group[name] not in must]
-    drawn = _cut(_groups(loose, group), validation_share, seed, "validation", len(items) >= FEWEST)
-    validation = {name for name in loose if group[name] in drawn}
+        raise DataError(f"no items to train on: all {len(items)} are marked as test or validation")
+    if not validation:
+        loose = [name for name in train if group[name] not in must]
+        drawn = _cut(_groups(loose, group), validation_share, seed, "validation", len(items) >= FEWEST)
+        validation = {name for name in loose if group[name] in drawn}
     return {
         item.name: "test" if item.name in test else "validation" if item.name in validation else "train"
         for item in items

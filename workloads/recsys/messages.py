@@ -1,0 +1,90 @@
+"""What a client sends and gets. Light enough for the command line to import."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Id = Annotated[str, Field(min_length=1, max_length=128)]
+MOST_RATED, MOST_SCORED, MOST_RECOMMENDED = 2_000, 1_000, 100
+
+
+class Rated(BaseModel):
+    """An item that the user has watched."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    item: Id
+    rating: float | None = Field(None, description="in the units of the training data; none = only watched")
+    time: float | None = Field(None, ge=0, le=1e11, description="Unix seconds; none = now")
+
+
+class Wanted(BaseModel):
+    """An item whose rating is asked for."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    item: Id
+    time: float | None = Field(None, ge=0, le=1e11, description="Unix seconds; none = now")
+
+
+class RecsysRequest(BaseModel):
+    """Who asks, and for what. Without `user` and `rated` the most watched items are named."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"rated": [{"item": "v1", "rating": 9}, {"item": "v2", "rating": 2}], "n": 5},
+                {"user": "00000003", "n": 3, "score": [{"item": "v7"}]},
+            ]
+        },
+    )
+
+    user: Id | None = Field(None, description="id as in the training data; an unknown one is a new user")
+    rated: list[Rated] = Field(
+        default_factory=list, max_length=MOST_RATED, description="beside what the model knows of the user"
+    )
+    n: int = Field(10, ge=0, le=MOST_RECOMMENDED, description="how many items are recommended")
+    genres: list[Id] = Field(
+        default_factory=list, max_length=32, description="only items of at least one of them"
+    )
+    exclude_seen: bool = Field(True, description="leave out what the user has watched")
+    score: list[Wanted] = Field(
+        default_factory=list, max_length=MOST_SCORED, description="items to predict the rating of"
+    )
+    similar_to: Id | None = Field(None, description="an item; `similar` holds those nearest to it")
+
+
+class Recommended(BaseModel):
+    """An item, best first."""
+
+    item: str
+    title: str = Field("", description="empty where it is not known")
+    score: float = Field(description="what the list is ordered by; comparable within one answer")
+    rating: float | None = Field(None, description="predicted, in the units of the training data")
+
+
+class RecsysAnswer(BaseModel):
+    """Recommendations, and what else was asked for."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "basis": "history",
+                    "items": [{"item": "v4", "title": "Film 4 (1988)", "score": 2.5, "rating": 8.1}],
+                    "scores": [],
+                    "similar": [],
+                }
+            ]
+        }
+    )
+
+    basis: Literal["history", "popularity"] = Field(
+        description="popularity: nothing is known of the user, the most watched items are named"
+    )
+    items: list[Recommended]
+    scores: list[Recommended] = Field(description="one for each of `score`, in that order")
+    similar: list[Recommended] = Field(description="`score` is the cosine of two items' vectors")
