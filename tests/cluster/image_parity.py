@@ -1,6 +1,6 @@
 """Trains a workload's smoke preset, cut short and in fp64, with one, two and four workers.
 
-`python -m tests.cluster.image_parity NAME` prints {"steps", "2": [weights, losses], "4": …}: the largest
+`python -m tests.cluster.image_parity NAME[:PRESET]` prints {"steps", "2": [weights, losses], "4": …}: the largest
 differences to one worker. A process of its own: its workers are forked, and a child hangs in OpenMP when
 its parent has used threads.
 """
@@ -23,16 +23,17 @@ from penstock.data.ray_map import in_process
 from penstock.store import Store
 from tests.cluster.forked import Made, train_with
 
-PICTURES = 100
+SIZES = {"pictures": 100, "dialogues": 400}  # of the synthetic source, by what it is called there
 
 
 def trained(name: str, folder: str) -> dict[int, Made]:
     """What so many workers make, by their number. The last batch of an epoch holds few items, so that workers
     are empty then. Plain SGD: Adam divides by what is nearly nothing and makes much of rounding."""
     torch.set_num_threads(1)
+    name, _, preset = name.partition(":")
     store, workload = Store.open(folder), catalog.find(name)
-    smoke = workload.presets["smoke"]
-    data = replace(smoke.data, pictures=PICTURES)
+    smoke = workload.presets[preset or "smoke"]
+    data = replace(smoke.data, **{one: size for one, size in SIZES.items() if hasattr(smoke.data, one)})
     dataset = prepare(workload, "synthetic", data, store, mapper=in_process)
     batch = min(range(9, 25), key=lambda size: (dataset.counts["train"] - 1) % size)
     short = {"epochs": 2, "batch": batch, "validate_every": 2, "checkpoint_every": 100}

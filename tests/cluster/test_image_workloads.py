@@ -1,4 +1,4 @@
-"""The image workloads on several workers: the maths of boxes and of two opponents does not mind how many."""
+"""Workloads on several workers: the maths of boxes, of two opponents and of replies does not mind how many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 FP64 = 1e-9
 
 
-@pytest.mark.parametrize("name", ["detection", "gan"])
+@pytest.mark.parametrize("name", ["detection", "gan", "chatbot", "chatbot:lstm"])
 def test_workers_do_not_change_the_result_in_fp64(name: str) -> None:
     command = [sys.executable, "-m", "tests.cluster.image_parity", name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

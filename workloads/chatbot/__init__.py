@@ -32,10 +32,10 @@ workload = Workload(
     presets={
         "default": Config(),
         "smoke": Config(
-            data=Data(vocabulary=400, dialogues=2000),
-            model=Net(width=96, layers=2),
+            data=Data(vocabulary=512, dialogues=2000),
+            model=Net(width=96, layers=2, dropout=0.1),
             optim=Optim(lr=5e-3, weight_decay=0.1, betas=(0.9, 0.98), warmup_steps=20),
-            train=Train(epochs=10, batch=32, ema=0.98, checkpoint_every=50, validate_every=5),
+            train=Train(epochs=14, batch=32, ema=0.98, checkpoint_every=50, validate_every=7),
         ),
         "lstm": Config(
             model=Net(kind="lstm", width=192, layers=1),

@@ -16,7 +16,7 @@ class Data:
     vocabulary: int = 1024  # pieces of text that the tokenizer learns, 256 single bytes among them
     longest: int = 2000  # bytes of a message or a reply; a longer one is a bad item
     validation: float = 0.1  # share of the training replies that chooses the published weights
-    dialogues: int = 4000  # how many the synthetic source makes
+    dialogues: int = 6000  # how many the synthetic source makes
 
     def __post_init__(self) -> None:
         if not 257 <= self.vocabulary <= 65_536:

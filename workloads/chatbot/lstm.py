@@ -46,7 +46,7 @@ class Lstm(nn.Module):
         super().__init__()
         width = net.width
         self.embedding = Words(vocabulary, width)
-        nn.init.normal_(self.embedding.weight, std=0.05)
+        nn.init.normal_(self.embedding.weight, std=0.2)  # what it is multiplied with stays within -1 to 1
         self.reader = nn.ModuleList(
             nn.LSTM(width, width // 2, batch_first=True, bidirectional=True) for _ in range(net.layers)
         )
