@@ -25,9 +25,9 @@ C = TypeVar("C")
 class Optim:
     """How weights move; the same for every workload."""
 
-    kind: Literal["sgd", "adam", "adamw"] = "adamw"
+    kind: Literal["sgd", "adam", "adamw", "rowwise_adagrad"] = "adamw"  # the last one for huge tables
     lr: float = 1e-3  # peak learning rate
-    weight_decay: float = 1e-2  # decoupled for adamw, L2 for sgd and adam
+    weight_decay: float = 1e-2  # decoupled for adamw and rowwise_adagrad, L2 for sgd and adam
     momentum: float = 0.9  # sgd only
     betas: tuple[float, float] = (0.9, 0.999)  # adam and adamw
     schedule: Literal["constant", "cosine", "linear"] = "cosine"  # after the warm-up, down to final_lr

@@ -59,6 +59,40 @@ def test_the_optimisers_are_torchs(optim: Optim, theirs: Any) -> None:
     torch.testing.assert_close(ours, reference, atol=1e-12, rtol=0)
 
 
+def test_rowwise_adagrad_keeps_a_number_a_row_and_leaves_others_alone() -> None:
+    table = nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float64).view(4, 3))
+    bias = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    before, moving = (
+        table.detach().clone(),
+        build(Optim("rowwise_adagrad", lr=0.1, weight_decay=0.5), [table, bias]),
+    )
+    by_hand, sums = before[1].clone(), 0.0
+    for step in range(3):
+        row = torch.tensor([1.0, -2.0, 0.5 * step], dtype=torch.float64)
+        table.grad = torch.zeros_like(table)
+        table.grad[1] = row
+        bias.grad = torch.full_like(bias, 3.0)
+        moving.step()
+        sums += float(row.square().mean())
+        by_hand = by_hand * (1 - 0.1 * 0.5) - 0.1 * row / (sums**0.5 + 1e-8)
+    torch.testing.assert_close(table[1], by_hand)
+    assert torch.equal(table[[0, 2, 3]], before[[0, 2, 3]])
+    assert moving.state[table]["sum"].shape == (4,) and moving.state[bias]["sum"].shape == (2,)
+
+
+def test_rowwise_adagrad_of_single_numbers_is_torchs_adagrad() -> None:
+    ours, theirs = (nn.Parameter(torch.linspace(-1, 1, 7, dtype=torch.float64)) for _ in range(2))
+    one, two = (
+        build(Optim("rowwise_adagrad", lr=0.1, weight_decay=0.0), [ours]),
+        torch.optim.Adagrad([theirs], 0.1, eps=1e-8),
+    )
+    for step in range(5):
+        ours.grad, theirs.grad = (torch.cos(p.detach() + step) for p in (ours, theirs))
+        one.step()
+        two.step()
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+
+
 def test_clipping_bounds_the_norm_over_all_gradients() -> None:
     gradients = [torch.tensor([3.0]), torch.tensor([4.0])]
     clip(gradients, 0.0)

@@ -41,7 +41,12 @@ def loop(rank: int, world: int, folder: str, meet: str, steps: int, warm: int, r
     # what one writes for two losses: a DDP module and an optimiser each, the other side frozen meanwhile
     objectives = task.objectives()
     moved = {each.name: [one for one in each.moves if one.requires_grad] for each in objectives}
-    kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    kinds = {
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "rowwise_adagrad": torch.optim.Adagrad,
+    }
     models, optimisers, schedules = [], [], []
     for objective in objectives:
         focus(moved, objective.name)

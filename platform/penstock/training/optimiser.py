@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from penstock.config import Optim
+from penstock.errors import ConfigError
+from penstock.training.rowwise import RowwiseAdagrad
 
 
 def build(optim: Optim, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
@@ -27,6 +29,12 @@ def build(optim: Optim, parameters: Sequence[nn.Parameter]) -> torch.optim.Optim
             return torch.optim.AdamW(
                 parameters, optim.lr, optim.betas, weight_decay=optim.weight_decay, fused=True
             )
+        case "rowwise_adagrad":
+            if any(hasattr(parameter, "full_tensor") for parameter in parameters):
+                raise ConfigError(
+                    "optim.kind = 'rowwise_adagrad' does not go with strategy 'fsdp'; use 'exact' or 'ddp'"
+                )
+            return RowwiseAdagrad(parameters, optim.lr, optim.weight_decay)
 
 
 def rate(optim: Optim, step: int, total: int) -> float:
