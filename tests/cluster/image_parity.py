@@ -1,8 +1,8 @@
 """Trains a workload's smoke preset, cut short and in fp64, with one, two and four workers.
 
-`python -m tests.cluster.image_parity NAME[:PRESET]` prints {"steps", "2": [weights, losses], "4": …}: the largest
-differences to one worker. A process of its own: its workers are forked, and a child hangs in OpenMP when
-its parent has used threads.
+`python -m tests.cluster.image_parity NAME[:PRESET]` prints {"steps", "2": [weights, losses], "4": …}: the
+largest differences to one worker. A process of its own: its workers are forked, and a child hangs in OpenMP
+when its parent has used threads.
 """
 
 from __future__ import annotations

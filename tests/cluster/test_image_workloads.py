@@ -1,4 +1,4 @@
-"""Workloads on several workers: the maths of boxes, of two opponents and of replies does not mind how many."""
+"""On several workers: the maths of boxes, of two opponents and of replies does not mind how many."""
 
 from __future__ import annotations
 
