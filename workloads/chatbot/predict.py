@@ -73,7 +73,7 @@ class ChatPredictor:
             if reply.piece:
                 yield reply.piece
         with calm():
-            yield self.said(job, reply, intents[0], self.scores([job])[0])
+            yield self.said(job, reply, intents[0])
 
     # ------------------------------------------------------------ requests
 
@@ -108,27 +108,22 @@ class ChatPredictor:
         state, scores, intents = self.talker.begin([job.prompt.tokens for job in jobs], room)
         for _ in speak(self.talker, self.text, state, scores, replies):
             pass
-        found = zip(jobs, replies, intents, self.scores(jobs), strict=True)
-        return [self.said(*one) for one in found]
+        return [self.said(*one) for one in zip(jobs, replies, intents, strict=True)]
 
-    def scores(self, jobs: Sequence[Job]) -> list[Score | None]:
-        """How likely the replies are that requests bring along."""
-        asked = [job for job in jobs if job.scored]
-        if not asked:
-            return [None] * len(jobs)
-        batch = self.talker.batch([Example(job.prompt.tokens, job.scored) for job in asked])
-        found = self.talker(type(batch)(*(part.to(self.device) for part in batch))).log_probability.tolist()
-        made = iter(
-            Score(
-                log2_probability=value * LOG2,
-                bytes=len(clean(job.request.score or "").encode()),
-                tokens=len(job.scored),
-            )
-            for job, value in zip(asked, found, strict=True)
+    def score(self, job: Job) -> Score | None:
+        """How likely the reply is that a request brings along. One at a time: a perplexity is an exponential,
+        and makes much of what company changes in the last digits."""
+        if not job.scored:
+            return None
+        batch = self.talker.batch([Example(job.prompt.tokens, job.scored)])
+        found = self.talker(type(batch)(*(part.to(self.device) for part in batch)))
+        return Score(
+            log2_probability=float(found.log_probability) * LOG2,
+            bytes=len(clean(job.request.score or "").encode()),
+            tokens=len(job.scored),
         )
-        return [next(made) if job.scored else None for job in jobs]
 
-    def said(self, job: Job, reply: Reply, intents: torch.Tensor, score: Score | None) -> ChatAnswer:
+    def said(self, job: Job, reply: Reply, intents: torch.Tensor) -> ChatAnswer:
         likely = dict(zip(self.labels, intents.double().softmax(0).tolist(), strict=True))
         return ChatAnswer(
             text=reply.writer.text,
@@ -137,7 +132,7 @@ class ChatPredictor:
             log2_probability=reply.log2_probability,
             intent=max(likely, key=lambda label: likely[label]) if likely else None,
             intents=likely,
-            score=score,
+            score=self.score(job),
             seen=len(job.prompt.tokens),
             forgotten=job.prompt.forgotten,
         )
