@@ -111,8 +111,8 @@ class ChatPredictor:
         return [self.said(*one) for one in zip(jobs, replies, intents, strict=True)]
 
     def score(self, job: Job) -> Score | None:
-        """How likely the reply is that a request brings along. One at a time: a perplexity is an exponential,
-        and makes much of what company changes in the last digits."""
+        """How likely the reply is that a request brings along. One at a time, so that company changes no
+        digit: the perplexity of a model that has learned little makes much of the last ones."""
         if not job.scored:
             return None
         batch = self.talker.batch([Example(job.prompt.tokens, job.scored)])
