@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from penstock.workload import Refusal, Row, Schema
 from workloads.chatbot import measures, retrieval
@@ -76,8 +77,7 @@ class ChatEvaluator:
             "bits_per_byte": bits / (sum_of("bytes") + records.num_rows),
             "perplexity": float(2 ** (bits / sum_of("tokens"))),
         }
-        # the replies of a dialogue, or copies of them in a bootstrap sample, should not stand together
-        mixed = np.random.Generator(np.random.Philox(key=0)).permutation(records.num_rows)
+        mixed = mixture(records)
         for suffix in SUFFIXES:
             found[f"exact_match{suffix}"] = sum_of(f"exact{suffix}") / records.num_rows
             counts = measures.matrix(records[f"chrf{suffix}"], measures.CHRF).sum(0)
@@ -124,6 +124,16 @@ class ChatEvaluator:
         ]
         items = "".join(f"<dt>{html.escape(who)}</dt><dd>{html.escape(text)}</dd>" for who, text in lines)
         return f"<dl>{items}</dl>"
+
+
+def mixture(records: pa.Table) -> NDArray[Any]:
+    """Every item once, in an order of chance: neither copies in a bootstrap sample nor the replies of a
+    dialogue, which are alike, should make texts look less different than they are."""
+    if "item" in records.column_names:
+        _, once = np.unique(records["item"].to_numpy().astype(str), return_index=True)
+    else:
+        once = np.arange(records.num_rows)
+    return np.asarray(np.random.Generator(np.random.Philox(key=0)).permutation(once))
 
 
 def score_of(row: Row, answer: ChatAnswer | Refusal) -> Score:

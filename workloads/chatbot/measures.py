@@ -65,7 +65,7 @@ def bigrams(text: str) -> list[int]:
 
 def distinct(pairs: NDArray[Any]) -> float:
     """The share of different ones in each stretch of STRETCH, on average; NaN where there are none. Over all
-    of them it would sink with the number of texts, and in a bootstrap sample, which repeats texts, again."""
+    of them it would sink with the number of texts, and be another one in every bootstrap sample."""
     if not len(pairs):
         return float("nan")
     parts = np.array_split(pairs, max(1, round(len(pairs) / STRETCH)))
