@@ -1,7 +1,8 @@
 """How much faster replies come with kept keys and values, and together: ratios of tokens a second.
 
 `python -m workloads.chatbot.speed` takes the default network with weights of chance; all three ways in turn,
-several times, in one thread, by CPU time, which other work on the machine changes less. Prints medians as JSON.
+several times, in one thread, by CPU time, which other work on the machine changes less. Prints medians, as
+JSON.
 """
 
 from __future__ import annotations
