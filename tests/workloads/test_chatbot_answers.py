@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from sacrebleu.metrics.bleu import BLEU
@@ -76,6 +76,7 @@ def answered(bot: ChatPredictor, *requests: ChatRequest) -> list[ChatAnswer]:
 # ---------------------------------------------------------------- tokens
 
 
+@settings(deadline=None)  # a busy machine
 @given(st.text())
 def test_any_text_comes_back_from_its_tokens(text: str) -> None:
     words = Text(SCHEMA)
@@ -225,6 +226,7 @@ def test_the_same_seed_says_the_same(bot: ChatPredictor) -> None:
 # ---------------------------------------------------------------- pieces
 
 
+@settings(deadline=None)  # a busy machine
 @given(st.text(), st.lists(st.text(min_size=1, max_size=4), max_size=3), st.lists(st.integers(1, 5)))
 def test_pieces_are_whole_characters_up_to_the_first_stop(
     text: str, stops: list[str], cuts: list[int]
@@ -242,6 +244,7 @@ def test_pieces_are_whole_characters_up_to_the_first_stop(
     assert writer.stopped == bool(places)
 
 
+@settings(deadline=None)  # a busy machine
 @given(st.binary(), st.lists(st.integers(1, 3)))
 def test_bytes_that_are_no_text_are_marked_as_in_the_whole(raw: bytes, cuts: list[int]) -> None:
     writer, rest, pieces = Writer(()), b" " + raw, []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.config import build
@@ -80,6 +80,7 @@ def test_texts_are_nfc_without_control_characters() -> None:
     assert clean("\u200dabc") == "\u200dabc"  # joins letters in some scripts, and emoji
 
 
+@settings(deadline=None)  # a busy machine
 @given(st.text())
 def test_cleaning_twice_changes_nothing(text: str) -> None:
     assert clean(clean(text)) == clean(text)
