@@ -131,8 +131,10 @@ def biases(
 def vectors(
     user: NDArray[np.int32], item: NDArray[np.int32], users: int, items: int, rank: int
 ) -> NDArray[np.float32]:
-    """float32 [I, R], each of length 1 (0 where nobody watched the item)."""
+    """float32 [I, R], each of length 1 (0 where nobody watched the item), the strongest numbers first."""
     rank = min(rank, users - 1, items - 1)
+    if rank < 1:
+        return np.zeros((items, 1), np.float32)
     watched = sparse.csr_matrix((np.ones(len(item), np.float32), (user, item)), (users, items))
     many_users, many_items = np.asarray(watched.sum(1)).ravel(), np.asarray(watched.sum(0)).ravel()
     even = (
@@ -141,7 +143,7 @@ def vectors(
         @ sparse.diags(np.maximum(many_items, 1) ** -0.5)
     )
     _, strength, right = svds(even.astype(np.float64), k=rank, v0=np.ones(min(users, items)))
-    found = right.T * strength
+    found = (right.T * strength)[:, ::-1]
     return np.ascontiguousarray(
         found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9), np.float32
     )

@@ -44,7 +44,7 @@ class Net:
     hidden: int = 32  # neighbours: units that correct the prediction
     width: int = 64  # numbers in an embedding (dense, factors, sasrec)
     layers: int = 2  # sasrec
-    dropout: float = 0.3  # sasrec, dense
+    dropout: float = 0.3  # sasrec
     history: int = (
         100  # ratings of a user that are looked at, at most: the newest, in training a random choice
     )
@@ -59,6 +59,11 @@ class Net:
             raise ConfigError(f"model.heads = {self.heads}: 1 to 32, and for sasrec a divisor of model.width")
         if not 2 <= self.history <= 2048:
             raise ConfigError(f"model.history = {self.history}: 2 to 2048 are possible")
+        for name, low, high in (("layers", 1, 64), ("hidden", 1, 4096), ("negatives", 0, 100_000)):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"model.{name} = {getattr(self, name)}: {low} to {high} are possible")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"model.dropout = {self.dropout}: 0 to below 1 is possible")
         if not 0 < self.held_out <= 0.5:
             raise ConfigError(f"model.held_out = {self.held_out}: above 0 to 0.5 are possible")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from penstock.data.source import licence
 from penstock.errors import DataError
@@ -26,14 +27,13 @@ PARTS: tuple[tuple[int, Literal["train", "validation", "test"]], ...] = (
     (VALIDATION, "validation"),
     (TEST, "test"),
 )
-Bad = list[tuple[str, str]]
-NOTHING = {"items": np.empty(0, np.int32), "ratings": np.empty(0, np.float32), "times": np.empty(0, np.int64)}
+Bad = list[tuple[str, str, bool]]
+"""Where a row stands that cannot be used, why, and whether its file is the one of test ratings."""
 
 
 class Tables:
     """The formats `csv` and `parquet`."""
 
-    endings: tuple[str, ...] = ()
     names: tuple[tuple[str, ...], ...] = ()
 
     def scan(self, path: str, config: Data) -> Scan:
@@ -44,11 +44,12 @@ class Tables:
         named = titles.find(folder)
         known = titles.read_titles(named) if named else {}
         trained = np.bincount(ratings.user[ratings.part == TRAIN], minlength=len(ratings.users)) > 0
-        if not trained.any():
-            raise DataError(f"{root.name}: no rating is left to train on; lower data.test")
         # a user's number is the place among those that train: the rows' own order
         number = np.where(trained, np.cumsum(trained) - 1, -1)
-        parts = [set(np.unique(ratings.user[ratings.part == part]).tolist()) for part, _ in PARTS]
+        parts = [np.unique(ratings.user[ratings.part == part]).tolist() for part, _ in PARTS]
+        if not all(parts):
+            few = "3 of one user" if config.split == "last" else "more"
+            raise DataError(f"{root.name}: too few ratings to hold some out; {few} are needed")
         where = {"files": [str(file) for file in files], "stamps": stamps(files)}
         items = [
             Item(
@@ -58,9 +59,9 @@ class Tables:
                 {**where, "user": user, "number": int(number[user])},
             )
             for (_, split), users in zip(PARTS, parts, strict=True)
-            for user in sorted(users)
+            for user in users
         ]
-        items += [Item(name, "train", where={"fault": why}) for name, why in bad]
+        items += [Item(name, "test" if test else "train", where={"fault": why}) for name, why, test in bad]
         own = ratings.part == TRAIN
         fields = {
             "rated": ratings.rated,
@@ -92,6 +93,8 @@ class Tables:
         raise DataError(f"no ratings in {str(root)!r}: {wanted} is needed, or name the file itself")
 
     def read(self, items: Sequence[Item], config: Data, schema: Schema) -> Iterable[Row | Fault]:
+        trained = "users.arrow" in schema.assets  # it is a model's
+        number: NDArray[np.int32] | None = None
         for item in items:
             if "fault" in item.where:
                 yield Fault(item.where["fault"])
@@ -99,22 +102,47 @@ class Tables:
             files = tuple(Path(file) for file in item.where["files"])
             ratings, _ = load(files, tuple(map(tuple, item.where["stamps"])), config)
             user = item.where["user"]
-            if item.split == "train":
+            if trained:
+                if schema.fields["rated"] and not ratings.rated:
+                    raise DataError(f"{files[0].name}: it holds no ratings, which the model predicts")
+                number = numbers(ratings.items, schema) if number is None else number
+                yield of_model(held_out(ratings, user, item.split, every=True), number)
+            elif item.split == "train":
                 yield {"user": item.where["number"], **ratings.of(user, TRAIN)}
             else:
                 yield held_out(ratings, user, item.split)
 
 
-def held_out(ratings: Ratings, user: int, split: str) -> Row:
-    """A validation or test row: what is asked for, and `past_…`: what the model has not been trained on but
-    the request tells it."""
-    if split == "validation":
-        past = NOTHING
-    else:
-        kinds = [ratings.of(user, part) for part in (VALIDATION, KNOWN)]
-        past = {name: np.concatenate([kind[name] for kind in kinds]) for name in NOTHING}
-    asked = ratings.of(user, TEST if split == "test" else VALIDATION)
-    return {"who": ratings.users[user], **asked, **{f"past_{name}": value for name, value in past.items()}}
+def held_out(ratings: Ratings, user: int, split: str, every: bool = False) -> Row:
+    """A validation or test row: what is asked for, and `past_…`: what the request tells, which is what the
+    model has not been trained on. `every`: it was trained on other data, and is told all that is not asked.
+    `strange`: ratings of items that the model does not know, which it cannot name."""
+    (asked,) = (part for part, name in PARTS if name == split)
+    told = {TRAIN, VALIDATION, KNOWN} if every else {KNOWN, VALIDATION} if split == "test" else set()
+    past = ratings.of(user, *(told - {asked}))
+    return {
+        "who": ratings.users[user],
+        **ratings.of(user, asked),
+        **{f"past_{name}": value for name, value in past.items()},
+        "strange": 0,
+    }
+
+
+def numbers(ids: Sequence[str], schema: Schema) -> NDArray[np.int32]:
+    """The model's number of each item of other data, -1 where it has none."""
+    known = {name: number for number, name in enumerate(titles.ids(schema))}
+    return np.array([known.get(name, -1) for name in ids], np.int32)
+
+
+def of_model(row: Row, number: NDArray[np.int32]) -> Row:
+    """A row of other data in the model's numbers."""
+    found = dict(row)
+    for prefix in ("", "past_"):
+        items = number[row[f"{prefix}items"]]
+        found[f"{prefix}items"] = items
+        for name in ("items", "ratings", "times"):
+            found[f"{prefix}{name}"] = found[f"{prefix}{name}"][items >= 0]
+    return {**found, "strange": len(row["items"]) - len(found["items"])}
 
 
 class Csv(Tables):
@@ -137,8 +165,7 @@ def stamps(files: Iterable[Path]) -> tuple[tuple[int, int], ...]:
 
 
 def load(files: Sequence[Path], stamped: Any, config: Data) -> tuple[Ratings, Bad]:
-    """The ratings of some files, and the name and fault of each row that cannot be used; read once a
-    process."""
+    """The ratings of some files, and what cannot be used; read once a process."""
     return _load(tuple(files), stamped, config)
 
 
@@ -146,12 +173,19 @@ def load(files: Sequence[Path], stamped: Any, config: Data) -> tuple[Ratings, Ba
 def _load(files: tuple[Path, ...], stamped: Any, config: Data) -> tuple[Ratings, Bad]:
     columns = [read_columns(file, config) for file in files]
     bad = [
-        (f"{file.name} line {line or '?'}", why)
+        (where, why, file != files[0])
         for file, part in zip(files, columns, strict=True)
-        for line, why in part.bad
+        for where, why in part.bad
     ]
-    marked = [len(files) == 2 and file == files[1] for file in files]
-    return join(list(zip(columns, marked, strict=True)), config), bad
+    for name, values in (("rating", "rating"), ("timestamp", "time")):
+        lacks = [n for n, part in enumerate(columns) if getattr(part, values) is None]
+        if 0 < len(lacks) < len(files):
+            raise DataError(f"{files[lacks[0]].name}: no column of {name}s, unlike the other file; add it")
+    if not any(len(part.user) for part in columns):
+        first = f"; {bad[0][0]}: {bad[0][1]}" if bad else ""
+        raise DataError(f"{files[0].name}: no usable rating{first}")
+    # of two files the second is the test split
+    return join([(part, number > 0) for number, part in enumerate(columns)], config), bad
 
 
 def decode(row: Row, config: Data, schema: Schema) -> Row:

@@ -14,7 +14,7 @@ from penstock.data.order import key
 from penstock.workload import Refusal, Row, Schema
 from workloads.recsys.catalogue import Catalogue, Histories
 from workloads.recsys.config import Config
-from workloads.recsys.messages import Rated, RecsysAnswer, RecsysRequest, Wanted
+from workloads.recsys.messages import MOST_RATED, Rated, RecsysAnswer, RecsysRequest, Wanted
 from workloads.recsys.ranking import GAIN, TOP, measures, novelty
 
 if TYPE_CHECKING:
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 SAMPLED = 100  # items that were not watched, among which a watched one is ranked (`sampled100_…`)
 MOST_ASKED = 500  # held-out ratings of one user that are scored
+METRICS = (
+    "rmse",
+    *(f"{name}_at_{TOP}" for name in ("precision", "recall", "f1", "hr", "ndcg", "mrr")),
+    "coverage",
+    "novelty",
+    f"sampled{SAMPLED}_hr_at_{TOP}",
+    f"sampled{SAMPLED}_ndcg_at_{TOP}",
+)
 
 
 class RecsysEvaluator:
@@ -41,13 +49,13 @@ class RecsysEvaluator:
         ids = self.catalogue.ids
         made = []
         for row in rows:
-            past = zip(row["past_items"], row["past_ratings"], row["past_times"], strict=True)
+            told = (row[f"past_{name}"][-MOST_RATED:].tolist() for name in ("items", "ratings", "times"))
             asked = zip(self.asked(row), row["times"].tolist(), strict=False)
-            score = [Wanted(item=ids[item], time=max(time, 0)) for item, time in asked]
+            score = [Wanted(item=ids[item], time=time) for item, time in asked]
             made.append(
                 RecsysRequest(
                     user=row["who"],
-                    rated=[Rated(item=ids[i], rating=float(r), time=float(max(t, 0))) for i, r, t in past],
+                    rated=[Rated(item=ids[i], rating=r, time=t) for i, r, t in zip(*told, strict=True)],
                     n=TOP,
                     score=score + [Wanted(item=ids[item]) for item in self.others(row)],
                 )
@@ -76,7 +84,7 @@ class RecsysEvaluator:
             every = set(row["items"].tolist())
             columns["top"].append(top)
             columns["hits"].append([item in every for item in top])
-            columns["wanted"].append(len(every))
+            columns["wanted"].append(len(every) + row["strange"])
             columns["squared"].append(self.squared(row, answer))
             columns["rated"].append(len(wanted) if self.rated else 0)
             columns["place"].append(self.places(len(wanted), answer))
@@ -112,28 +120,24 @@ class RecsysEvaluator:
 
     def summarise(self, records: pa.Table) -> dict[str, float]:
         if not records.num_rows:
-            return {"rmse": float("nan")}
+            return dict.fromkeys(METRICS, float("nan"))
         top, size = flat(records["top"])
         hits = np.zeros((len(size), TOP), bool)
         hits[np.arange(TOP) < size[:, None]] = flat(records["hits"])[0]
         rated = int(records["rated"].to_numpy().sum())
         squared = float(records["squared"].to_numpy().sum())
         place, _ = flat(records["place"])
-        metrics = {"rmse": (squared / rated) ** 0.5 if rated else float("nan")}
-        metrics |= {
-            name: float(values.mean())
-            for name, values in measures(hits, records["wanted"].to_numpy()).items()
-        }
         near = place < TOP
-        return {
-            **metrics,
-            "coverage": len(np.unique(top)) / len(self.catalogue),
-            "novelty": float(self.rarity[top].mean()) if len(top) else float("nan"),
-            f"sampled{SAMPLED}_hr_at_{TOP}": float(near.mean()),
-            f"sampled{SAMPLED}_ndcg_at_{TOP}": float(
-                np.where(near, GAIN[np.minimum(place, TOP - 1)], 0).mean()
-            ),
-        }
+        gain = np.where(near, GAIN[np.minimum(place, TOP - 1)], 0)
+        found = [
+            (squared / rated) ** 0.5 if rated else float("nan"),
+            *(values.mean() for values in measures(hits, records["wanted"].to_numpy()).values()),
+            len(np.unique(top)) / len(self.catalogue),
+            self.rarity[top].mean() if len(top) else float("nan"),
+            near.mean() if len(near) else float("nan"),
+            gain.mean() if len(near) else float("nan"),
+        ]
+        return {name: float(value) for name, value in zip(METRICS, found, strict=True)}
 
     def figures(
         self, records: pa.Table, rows: Sequence[Row], answers: Sequence[RecsysAnswer | Refusal]

@@ -6,8 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Id = Annotated[str, Field(min_length=1, max_length=128)]
+LONGEST = 128  # characters of an id
+LATEST = 1e11  # Unix seconds; what is later is in milliseconds
+UTMOST = 1e6  # of a rating: squares and sums of it stay finite
 MOST_RATED, MOST_SCORED, MOST_RECOMMENDED = 2_000, 1_000, 100
+Id = Annotated[str, Field(min_length=1, max_length=LONGEST)]
 
 
 class Rated(BaseModel):
@@ -16,8 +19,10 @@ class Rated(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     item: Id
-    rating: float | None = Field(None, description="in the units of the training data; none = only watched")
-    time: float | None = Field(None, ge=0, le=1e11, description="Unix seconds; none = now")
+    rating: float | None = Field(
+        None, ge=-UTMOST, le=UTMOST, description="in the units of the training data; none = only watched"
+    )
+    time: float | None = Field(None, ge=0, le=LATEST, description="Unix seconds; none = now")
 
 
 class Wanted(BaseModel):
@@ -26,7 +31,7 @@ class Wanted(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     item: Id
-    time: float | None = Field(None, ge=0, le=1e11, description="Unix seconds; none = now")
+    time: float | None = Field(None, ge=0, le=LATEST, description="Unix seconds; none = now")
 
 
 class RecsysRequest(BaseModel):
@@ -54,7 +59,7 @@ class RecsysRequest(BaseModel):
     score: list[Wanted] = Field(
         default_factory=list, max_length=MOST_SCORED, description="items to predict the rating of"
     )
-    similar_to: Id | None = Field(None, description="an item; `similar` holds those nearest to it")
+    similar_to: Id | None = Field(None, description="an item; `similar` holds the `n` nearest to it")
 
 
 class Recommended(BaseModel):

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pac
 from numpy.typing import NDArray
 
-from penstock.errors import DataError
 from workloads.recsys.columns import Columns
 from workloads.recsys.config import Data
 
@@ -40,10 +39,10 @@ class Ratings:
     timed: bool
     duplicates: int
 
-    def of(self, user: int, part: int) -> dict[str, NDArray[np.generic]]:
-        """The ratings of a user that are in a part, oldest first."""
+    def of(self, user: int, *parts: int) -> dict[str, NDArray[np.generic]]:
+        """The ratings of a user that are in some parts, oldest first."""
         own = slice(self.starts[user], self.starts[user + 1])
-        chosen = np.flatnonzero(self.part[own] == part) + self.starts[user]
+        chosen = np.flatnonzero(np.isin(self.part[own], parts)) + self.starts[user]
         return {
             "items": self.item[chosen],
             "ratings": self.rating[chosen],
@@ -53,23 +52,20 @@ class Ratings:
 
 def join(files: Sequence[tuple[Columns, bool]], config: Data) -> Ratings:
     """One table of several files, each with whether it holds test ratings; of a pair that is rated twice the
-    last one counts. DataError when nothing is left to learn from."""
+    later one counts, one of a test file before all others."""
     columns = [part for part, _ in files]
     users, user = _numbered([part.user for part in columns])
     items, item = _numbered([part.item for part in columns])
-    if not len(user):
-        raise DataError("no usable ratings in the source")
     rated = all(part.rating is not None for part in columns)
     timed = all(part.time is not None for part in columns)
     rating = _joined([part.rating for part in columns]) if rated else np.ones(len(user), np.float32)
-    time = _joined([part.time for part in columns]) if timed else np.arange(len(user), dtype=np.int64)
+    time = np.arange(len(user), dtype=np.int64)
+    if timed:
+        time = _joined([part.time for part in columns]).astype(np.int64)
     marked = np.concatenate([np.full(len(part.user), test) for part, test in files])
-    # of the same pair the last stands last
-    pair = user.astype(np.int64) * len(items) + item
-    order = np.argsort(pair, kind="stable")
-    last = np.append(pair[order][1:] != pair[order][:-1], True)
-    kept = order[last]
-    kept = kept[np.lexsort((kept, time[kept], user[kept]))]
+    kept = _last_of_each(user.astype(np.int64) * len(items) + item, marked, time)
+    # ids in place of lines: the order of a file changes nothing where there are times
+    kept = kept[np.lexsort((item[kept], time[kept], user[kept]))]
     user, item = user[kept], item[kept]
     part = _parts(config, marked[kept], user, item, users, items)
     return Ratings(
@@ -78,27 +74,41 @@ def join(files: Sequence[tuple[Columns, bool]], config: Data) -> Ratings:
         user=user,
         item=item,
         rating=rating[kept].astype(np.float32),
-        time=time[kept].astype(np.int64),
+        time=time[kept],
         part=part,
         starts=np.searchsorted(user, np.arange(len(users) + 1)).astype(np.int64),
         rated=rated,
         timed=timed,
-        duplicates=len(pair) - len(kept),
+        duplicates=len(marked) - len(kept),
     )
+
+
+def _last_of_each(
+    pair: NDArray[np.int64], marked: NDArray[np.bool_], time: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The row that counts of each pair."""
+    order = np.argsort(pair, kind="stable")
+    same = pair[order][1:] == pair[order][:-1]
+    if same.any():
+        order = np.lexsort((time, marked, pair))
+    return np.asarray(order[np.append(~same, True)], np.int64)
 
 
 def _joined(arrays: Sequence[NDArray[np.generic] | None]) -> NDArray[np.generic]:
     return np.concatenate([array for array in arrays if array is not None])
 
 
-def _numbered(arrays: Sequence[pa.Array]) -> tuple[list[str], NDArray[np.int32]]:
+def _numbered(arrays: Sequence[pa.DictionaryArray]) -> tuple[list[str], NDArray[np.int32]]:
     """Sorted ids, and the number of each value, int32 [N]."""
-    encoded = pa.chunked_array(arrays, pa.large_string()).combine_chunks().dictionary_encode()
-    order = pac.sort_indices(encoded.dictionary).to_numpy()
-    place = np.empty(len(order), np.int32)
+    whole = pa.chunked_array(arrays).combine_chunks()
+    number = whole.indices.to_numpy()
+    used = np.bincount(number, minlength=len(whole.dictionary)) > 0  # the others stood in bad rows only
+    order = pac.sort_indices(whole.dictionary).to_numpy()
+    order = order[used[order]]
+    place = np.empty(len(used), np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
-    ids: list[str] = encoded.dictionary.take(pa.array(order)).to_pylist()
-    return ids, place[encoded.indices.to_numpy()]
+    ids: list[str] = whole.dictionary.take(pa.array(order)).to_pylist()
+    return ids, place[number]
 
 
 def _parts(
@@ -110,25 +120,31 @@ def _parts(
     items: Sequence[str],
 ) -> NDArray[np.int8]:
     part = np.full(len(user), TRAIN, np.int8)
-    own, its = _hashes(users, "user"), _hashes(items, "item")
     if config.split == "last":
         return _last(part, user)
+    own, its = _hashes(users, "user"), _hashes(items, "item")
     if config.split == "user":
-        apart = (_uniform(own) < config.test)[user]
+        apart = _drawn(_uniform(own), config.test)[user]
         place = _from_the_end(user)
         size = np.bincount(user, minlength=len(users))[user]
         part[apart] = np.where(place[apart] < (size[apart] + 1) // 2, TEST, KNOWN)
-        free = ~apart
+    elif config.split == "auto" and marked.any():
+        part[marked] = TEST
     else:
-        if config.split == "auto" and marked.any():
-            test = marked
-        else:
-            test = _uniform(own[user] ^ its[item]) < config.test
-        part[test] = TEST
-        free = ~test
+        part[_drawn(_uniform(own[user] ^ its[item]), config.test)] = TEST
+    free = np.flatnonzero(part == TRAIN)
     # other bits than those of the test split: the two are independent
-    part[free & (_uniform((own[user] << np.uint64(1)) ^ its[item]) < config.validation)] = VALIDATION
+    chance = _uniform((own[user[free]] << np.uint64(1)) ^ its[item[free]])
+    part[free[_drawn(chance, config.validation)]] = VALIDATION
     return part
+
+
+def _drawn(chance: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
+    """Which fall into a part that takes `share` of all: one at least, where one remains."""
+    drawn = chance < share
+    if len(chance) > 1 and not drawn.any():
+        drawn[chance.argmin()] = True
+    return drawn
 
 
 def _last(part: NDArray[np.int8], user: NDArray[np.int32]) -> NDArray[np.int8]:

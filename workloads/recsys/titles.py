@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from penstock.errors import DataError
+from penstock.workload import Schema
 from workloads.recsys.columns import NAMES
 
 FILES = ("movies.csv", "items.csv", "videos.csv", "movies.dat")
@@ -34,7 +36,14 @@ def read_titles(file: Path) -> Mapping[str, tuple[str, list[str]]]:
         text = "movieId\ttitle\tgenres\n" + text.replace("\t", " ").replace("::", "\t")
     separator = "\t" if file.suffix == ".dat" else ","
     try:
-        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+        table = pd.read_csv(
+            io.StringIO(text),
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            index_col=False,
+            quoting=csv.QUOTE_NONE if file.suffix == ".dat" else csv.QUOTE_MINIMAL,
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{file.name}: {str(error).strip()[:120]}") from None
     ids = next((name for name in NAMES["item"] if name in table.columns), None)
@@ -58,6 +67,12 @@ def items_asset(ids: Sequence[str], known: Mapping[str, tuple[str, list[str]]]) 
         }
     )
     return to_arrow(table)
+
+
+def ids(schema: Schema) -> list[str]:
+    """The raw ids of a data set's items, index = number."""
+    found: list[str] = pa.ipc.open_file(schema.assets["items.arrow"]).read_all()["id"].to_pylist()
+    return found
 
 
 def to_arrow(table: pa.Table) -> bytes:
