@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from penstock.errors import ConfigError
 from penstock.workload import Schema
 from workloads.recsys.catalogue import ITEM_SHRINK, USER_SHRINK, Catalogue, Histories
-from workloads.recsys.histories import Ask, Past
+from workloads.recsys.histories import Past
 
 MOST_ITEMS = 5_000  # of item-kNN, which holds a number for each pair of items
 FAR = -1e9  # a score that no softmax sees
@@ -46,8 +46,8 @@ class Bias(nn.Module):
         )
         return errors + shrunken, len(past.rating)
 
-    def rate(self, past: Past, ask: Ask) -> Tensor:
-        return self.mean + self.of_user(past)[ask.owner] + self.item[ask.item]
+    def rate(self, past: Past, item: Tensor, day: Tensor) -> Tensor:
+        return self.mean + self.of_user(past) + self.item[item]
 
     def rank(self, past: Past) -> Tensor:
         return self.item
@@ -59,9 +59,9 @@ class Shrunken:
     def __init__(self, catalogue: Catalogue) -> None:
         self.bias = Bias(catalogue).requires_grad_(False)
 
-    def rate(self, past: Past, ask: Ask) -> Tensor:
+    def rate(self, past: Past, item: Tensor, day: Tensor) -> Tensor:
         bias = self.bias.to(past.rating.device, past.rating.dtype)
-        return bias.rate(past._replace(user=torch.full_like(past.user, -1)), ask)
+        return bias.rate(past._replace(user=torch.full_like(past.user, -1)), item, day)
 
 
 class Popularity(nn.Module):
@@ -75,8 +75,8 @@ class Popularity(nn.Module):
     def loss(self, past: Past) -> tuple[Tensor, float]:
         return -self.logit.log_softmax(0)[past.item].sum(), len(past.item)
 
-    def rate(self, past: Past, ask: Ask) -> Tensor:
-        return self.rating.rate(past, ask)
+    def rate(self, past: Past, item: Tensor, day: Tensor) -> Tensor:
+        return self.rating.rate(past, item, day)
 
     def rank(self, past: Past) -> Tensor:
         return self.logit
@@ -84,8 +84,8 @@ class Popularity(nn.Module):
 
 class ItemKnn(nn.Module):
     """Sum over the watched items of their likeness to an item: co-occurrences over powers of both counts,
-    less for pairs that rarely stand together (Sarwar et al. 2001; Deshpande and Karypis 2004). The powers, the
-    shrinkage and the sharpness are learned: from all others of a history, which item is the one left out?"""
+    less for pairs that rarely stand together (Sarwar et al. 2001; Deshpande and Karypis 2004). Powers,
+    shrinkage and sharpness are learned: from all others of a history, which item is the one left out?"""
 
     count: Tensor
     together: Tensor
@@ -127,8 +127,8 @@ class ItemKnn(nn.Module):
             total = total + F.cross_entropy(score.masked_fill(seen, FAR), item, reduction="sum")
         return total + 0 * self.sharpness, float(past.size[past.size > 1].sum())
 
-    def rate(self, past: Past, ask: Ask) -> Tensor:
-        return self.rating.rate(past, ask)
+    def rate(self, past: Past, item: Tensor, day: Tensor) -> Tensor:
+        return self.rating.rate(past, item, day)
 
     def rank(self, past: Past) -> Tensor:
         together = self.together[past.item].to(past.rating.dtype)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from workloads.recsys.catalogue import ITEM_SHRINK, USER_SHRINK, Catalogue
 from workloads.recsys.config import Net
-from workloads.recsys.histories import Ask, Past
+from workloads.recsys.histories import Past
 
 DENSE = 64  # units
 
@@ -42,8 +42,8 @@ class Dense(nn.Module):
         found = self.scaled(past, past.item, past.owner)
         return F.mse_loss(found, wanted, reduction="sum"), len(wanted)
 
-    def rate(self, past: Past, ask: Ask) -> Tensor:
-        return self.scaled(past, ask.item, ask.owner) * self.range + self.lowest
+    def rate(self, past: Past, item: Tensor, day: Tensor) -> Tensor:
+        return self.scaled(past, item, torch.zeros_like(item)) * self.range + self.lowest
 
     def rank(self, past: Past) -> Tensor:
         item = torch.arange(self.item.num_embeddings, device=past.item.device)
@@ -86,14 +86,13 @@ class Factors(nn.Module):
         found = self.rating(past, past.item, past.owner, of_item, own_too=True)
         return F.mse_loss(found, past.rating, reduction="sum"), len(past.rating)
 
-    def rate(self, past: Past, ask: Ask) -> Tensor:
-        of_item = self.total[ask.item] / (self.count[ask.item] + ITEM_SHRINK)
-        return self.rating(past, ask.item, ask.owner, of_item, own_too=False)
+    def rate(self, past: Past, item: Tensor, day: Tensor) -> Tensor:
+        of_item = self.total[item] / (self.count[item] + ITEM_SHRINK)
+        return self.rating(past, item, torch.zeros_like(item), of_item, own_too=False)
 
     def rank(self, past: Past) -> Tensor:
         item = torch.arange(len(self.count), device=past.item.device)
-        of_item = self.total / (self.count + ITEM_SHRINK)
-        return self.rating(past, item, torch.zeros_like(item), of_item, own_too=False)
+        return self.rate(past, item, item)
 
     def rating(self, past: Past, item: Tensor, owner: Tensor, of_item: Tensor, own_too: bool) -> Tensor:
         """Ratings [N]; `own_too`: the asked are the past itself, each predicted from the others."""

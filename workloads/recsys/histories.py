@@ -1,4 +1,4 @@
-"""Histories of several users as flat tensors, and which of their ratings stand in a pair."""
+"""Histories of several users as flat tensors."""
 
 from __future__ import annotations
 
@@ -26,16 +26,6 @@ class Past(NamedTuple):
     owner: Tensor  # int64 [H], 0 .. B - 1
 
 
-class Ask(NamedTuple):
-    """Items whose rating is asked for, N in all, and each one's pairs with the history of its owner."""
-
-    item: Tensor  # int64 [N]
-    day: Tensor  # float32 [N]
-    owner: Tensor  # int64 [N]
-    left: Tensor  # int64 [P], place in the asked, ascending
-    right: Tensor  # int64 [P], place in the past
-
-
 def past_of(users: Sequence[int], rows: Sequence[Watched], first: float) -> Past:
     sizes = np.array([len(row["items"]) for row in rows], np.int64)
 
@@ -50,33 +40,6 @@ def past_of(users: Sequence[int], rows: Sequence[Watched], first: float) -> Past
         torch.from_numpy(((flat("times").astype(np.float64) - first) / DAY).astype(np.float32)),
         torch.from_numpy(np.repeat(np.arange(len(rows)), sizes)),
     )
-
-
-def ask_all(past: Past, items: NDArray[np.int64], days: NDArray[np.float32]) -> Ask:
-    """Of one user: every asked item with the whole history."""
-    asked, known = len(items), len(past.item)
-    left, right = np.divmod(np.arange(asked * known), max(known, 1))
-    owner = torch.zeros(asked, dtype=torch.int64)
-    return Ask(
-        torch.from_numpy(items),
-        torch.from_numpy(days),
-        owner,
-        torch.from_numpy(left),
-        torch.from_numpy(right),
-    )
-
-
-def ask_each(past: Past) -> Ask:
-    """Every rating of the past, with the others of its user: leave one out."""
-    lefts, rights, start = [], [], 0
-    for size in past.size.tolist():
-        left, right = np.divmod(np.arange(size * size), max(size, 1))
-        other = left != right
-        lefts.append(left[other] + start)
-        rights.append(right[other] + start)
-        start += size
-    left, right = (np.concatenate(parts) if parts else np.empty(0, np.int64) for parts in (lefts, rights))
-    return Ask(past.item, past.day, past.owner, torch.from_numpy(left), torch.from_numpy(right))
 
 
 def newest(row: Watched, most: int) -> Watched:

@@ -12,7 +12,7 @@ from workloads.recsys.baselines import Bias, ItemKnn, Popularity
 from workloads.recsys.catalogue import Catalogue
 from workloads.recsys.config import Config
 from workloads.recsys.factors import Dense, Factors
-from workloads.recsys.histories import Ask, Past
+from workloads.recsys.histories import Past
 from workloads.recsys.neighbours import Neighbours
 from workloads.recsys.sasrec import SasRec
 
@@ -25,8 +25,8 @@ class Recommender(Protocol):
 
     def loss(self, batch: Any) -> tuple[Tensor, float]: ...
 
-    def rate(self, past: Past, ask: Ask) -> Tensor:
-        """Ratings of the asked items, [N]."""
+    def rate(self, past: Past, item: Tensor, day: Tensor) -> Tensor:
+        """Ratings that the one user of `past` would give to items, int64 [N], on days, float32 [N]; [N]."""
         ...
 
     def rank(self, past: Past) -> Tensor:

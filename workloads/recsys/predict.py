@@ -13,7 +13,7 @@ from penstock.nn import one_thread
 from penstock.workload import Model, Refusal
 from workloads.recsys.catalogue import Catalogue, Histories
 from workloads.recsys.config import Config
-from workloads.recsys.histories import DAY, Past, Watched, ask_all, newest, past_of
+from workloads.recsys.histories import DAY, Past, Watched, newest, past_of
 from workloads.recsys.messages import Recommended, RecsysAnswer, RecsysRequest, Wanted
 from workloads.recsys.model import build
 
@@ -57,8 +57,9 @@ class RecsysPredictor:
         if request.exclude_seen:
             open_[watched["items"]] = False
         if request.n and not open_.any():
+            which = "all of these genres" if request.genres else "all"
             return Refusal(
-                "no item is left: all of these genres are watched; set exclude_seen to false", "/genres"
+                f"no item is left: {which} are watched; set exclude_seen to false", "/exclude_seen"
             )
         past = past_of([user], [newest(watched, self.history)], float(self.fields["first"]))
         past = Past(*(part.to(self.device) for part in past))
@@ -103,8 +104,8 @@ class RecsysPredictor:
         if not self.fields["rated"]:
             return None
         days = ((times - float(self.fields["first"])) / DAY).astype(np.float32)
-        ask = ask_all(past._replace(item=past.item.cpu()), items.astype(np.int64), days)
-        found = self.module.rate(past, type(ask)(*(part.to(self.device) for part in ask)))  # type: ignore[operator]
+        asked = (torch.from_numpy(part).to(self.device) for part in (items.astype(np.int64), days))
+        found = self.module.rate(past, *asked)  # type: ignore[operator]
         low, high = float(self.fields["lowest"]), float(self.fields["highest"])
         ratings: list[float] = found.double().clamp(low, high).cpu().tolist()
         return ratings
@@ -125,7 +126,8 @@ class RecsysPredictor:
         vectors = self.catalogue.vectors.astype(np.float64)
         near = vectors @ vectors[number]
         near[number] = -np.inf
-        best = np.argsort(-near, kind="stable")[: min(count, len(near) - 1)]
+        best = np.argsort(-near, kind="stable")[:count]
+        best = best[near[best] > 0]  # who watched it watched nothing of the others
         return self.named(best, near[best], None)
 
     def named(

@@ -22,7 +22,7 @@ from penstock.workload import Batch
 from workloads.recsys.baselines import FAR, Shrunken
 from workloads.recsys.catalogue import Catalogue
 from workloads.recsys.config import Net
-from workloads.recsys.histories import DAY, Ask, Past
+from workloads.recsys.histories import DAY, Past
 
 PERIODS = 4  # sines and cosines of the time, the slowest over twice the data's span
 
@@ -195,8 +195,8 @@ class SasRec(nn.Module):
         angle = 2 * math.pi * day[..., None] / periods
         return torch.cat([angle.sin(), angle.cos()], -1)
 
-    def rate(self, past: Past, ask: Ask) -> Tensor:
-        return self.rating.rate(past, ask)
+    def rate(self, past: Past, item: Tensor, day: Tensor) -> Tensor:
+        return self.rating.rate(past, item, day)
 
     def rank(self, past: Past) -> Tensor:
         """Scores of all items for one user, [I]."""

@@ -9,6 +9,7 @@ from penstock.workload import Batch, Objective, Schema
 from workloads.recsys.config import Config
 from workloads.recsys.histories import Past, past_of, some
 from workloads.recsys.model import build
+from workloads.recsys.neighbours import Neighbours
 from workloads.recsys.sasrec import SasRec
 
 
@@ -23,7 +24,8 @@ class RecsysTask:
     def collate(self, items: Batch) -> Any:
         if isinstance(self.module, SasRec):
             return self.module.batch(items)
-        return self.histories(items)
+        past = self.histories(items)
+        return self.module.leave_out(past) if isinstance(self.module, Neighbours) else past
 
     def histories(self, items: Batch) -> Past:
         users, rows = [], []

@@ -142,9 +142,14 @@ def top_scores(values: Mapping[str, Any], most: int = 3) -> list[tuple[str, floa
             and value
             and all(isinstance(one, dict) and "score" in one for one in value)
         ):
-            return [(str(one.get("label", "")), float(one["score"])) for one in value[:most]]
+            return [(called(one), float(one["score"])) for one in value[:most]]
     score = values.get("score")
     return [("score", score)] if isinstance(score, float) else []
+
+
+def called(entry: Mapping[str, Any]) -> str:
+    """What an entry of a list is about: its label or title, else its id."""
+    return next((str(entry[name]) for name in ("label", "title", "item") if entry.get(name)), "")
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
