@@ -23,7 +23,8 @@ from penstock.data.ray_map import in_process
 from penstock.store import Store
 from tests.cluster.forked import Made, train_with
 
-SIZES = {"pictures": 100, "dialogues": 400}  # of the synthetic source, by what it is called there
+# of the synthetic source, by what it is called there
+SIZES = {"pictures": 100, "dialogues": 400, "users": 101, "ratings": 1_500}
 
 
 def trained(name: str, folder: str) -> dict[int, Made]:

@@ -1,4 +1,4 @@
-"""On several workers: the maths of boxes, of two opponents and of replies does not mind how many."""
+"""On several workers: the maths of boxes, two opponents, replies and histories does not mind how many."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ import sys
 import pytest
 
 FP64 = 1e-9
+NAMES = [
+    "detection",
+    "gan",
+    "chatbot",
+    "chatbot:lstm",
+    "recsys",
+    "recsys:sasrec",
+    "recsys:factors",
+    "recsys:itemknn",
+]
 
 
-@pytest.mark.parametrize("name", ["detection", "gan", "chatbot", "chatbot:lstm"])
+@pytest.mark.parametrize("name", NAMES)
 def test_workers_do_not_change_the_result_in_fp64(name: str) -> None:
     command = [sys.executable, "-m", "tests.cluster.image_parity", name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

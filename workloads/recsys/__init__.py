@@ -35,7 +35,7 @@ workload = Workload(
         ),
         "dense": Config(
             model=Net(kind="dense", width=32),
-            optim=Optim(lr=1e-3, weight_decay=0.3),
+            optim=Optim(lr=1e-3, weight_decay=1.0),
             train=Train(epochs=15, batch=32, checkpoint_every=200),
         ),
         "factors": Config(

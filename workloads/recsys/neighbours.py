@@ -123,7 +123,8 @@ class Neighbours(nn.Module):
         """Every item with the whole history of the one user."""
         near = self.kinship.of(*(part.cpu().numpy() for part in (item, day, past.item, past.day)))
         left, right = np.divmod(np.arange(len(near)), max(len(past.item), 1))
-        return Pairs(*(torch.from_numpy(part).to(item.device) for part in (left, right, near)))
+        pairs = Pairs(*(torch.from_numpy(part).to(item.device) for part in (left, right, near)))
+        return pairs._replace(near=pairs.near.to(past.rating.dtype))
 
     # ---------------------------------------------------------------- learning and answering
 
