@@ -420,8 +420,14 @@ FILES: list[tuple[bytes, str]] = [
         "a.csv line 3: a quotation mark is opened and not closed; repair it",
     ),
     ("user,item\n1,2\n".encode("utf-16"), "a.csv: 'utf-8' codec can't decode"),
-    (b"user,item,rating\n1,2,2014-01-01\n", "a.csv: column 'rating' holds times, not ratings"),
-    (b"user,item,timestamp\n1,2,10:30\n", "a.csv: column 'timestamp' holds times"),
+    (
+        b"user,item,rating\n1,2,2014-01-01\n",
+        "a.csv: the column of ratings holds date32[day]; see data.rating",
+    ),
+    (
+        b"user,item,timestamp\n1,2,10:30\n",
+        "a.csv: the column of timestamps holds time32[s]; see data.timestamp",
+    ),
     (b"PAR1 not a table", "a.parquet: "),
 ]
 

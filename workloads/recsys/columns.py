@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 
 from penstock.errors import DataError, nearest
 from workloads.recsys.config import Data
-from workloads.recsys.messages import LATEST, LONGEST, UTMOST
+from workloads.recsys.messages import LATEST, UTMOST
+from workloads.recsys.values import IDS, ids, numbers
 
 NAMES = {
     "user": ("user_id", "userId", "user"),
@@ -28,8 +28,6 @@ NAMES = {
 """What the columns are usually called."""
 BARE = ("user", "item", "rating", "timestamp")
 """The columns of a file without a header (MovieLens `ratings.dat`, `u.data`)."""
-IDS = pa.dictionary(pa.int32(), pa.binary())
-"""Ids as they stand in the file: "007" is not 7."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,10 @@ class Table(NamedTuple):
     torn: list[tuple[int, str]]
     bare: bool
 
+    def column(self, role: str) -> pa.ChunkedArray | None:
+        name = self.names[role]
+        return None if name is None else self.columns.column(name)
+
 
 def read_columns(file: Path, config: Data) -> Columns:
     """DataError when the file cannot be read or lacks a column."""
@@ -63,9 +65,9 @@ def read_columns(file: Path, config: Data) -> Columns:
     faults: dict[int, str] = {}
     try:
         table = _parquet(file, config) if parquet else _text(file, config)
-        user, item = (_ids(table, role, faults) for role in ("user", "item"))
-        rating = _numbers(file, table, "rating", (-UTMOST, UTMOST), faults)
-        time = _numbers(file, table, "timestamp", (0, LATEST), faults)
+        user, item = (ids(table.column(role), role, faults) for role in ("user", "item"))
+        rating = numbers(table.column("rating"), "rating", (-UTMOST, UTMOST), faults)
+        time = numbers(table.column("timestamp"), "timestamp", (0, LATEST), faults)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         why = str(error).splitlines()[0][:120]
         raise DataError(f"{file.name}: {why}; is it a table of ratings?") from None
@@ -177,67 +179,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-# ---------------------------------------------------------------- columns
-
-
-def _ids(table: Table, role: str, faults: dict[int, str]) -> pa.DictionaryArray:
-    """Ids of any type as text; what cannot be one goes to `faults` by row."""
-    column = table.columns.column(str(table.names[role])).combine_chunks()
-    if column.type != IDS:
-        plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-        texts = pa.types.is_binary(plain.type) or pa.types.is_large_binary(plain.type)
-        column = (plain if texts else plain.cast(pa.large_string())).dictionary_encode()
-    why: dict[int, str] = {}
-    known: list[str] = []
-    for number, raw in enumerate(column.dictionary.cast(pa.large_binary()).to_pylist()):
-        text = (raw or b"").decode("utf-8", "replace")
-        if not text:
-            why[number] = f"no {role}"
-        elif len(text) > LONGEST:
-            why[number] = f"{role} {text[:20]!r}… has {len(text)} characters; {LONGEST} are possible"
-        elif "�" in text and raw != text.encode():
-            why[number] = f"{role} {text[:40]!r} is not UTF-8"
-        elif not text.isprintable() and any(mark in text for mark in "\r\n\0"):
-            why[number] = f"{role} {text[:40]!r} holds a line break or a zero byte"
-        known.append(f"\0{number}" if number in why else text)
-    place = column.indices
-    for row in np.flatnonzero(place.is_null().to_numpy(zero_copy_only=False)):
-        faults.setdefault(int(row), f"no {role}")
-    if why:
-        wrong = np.isin(place.fill_null(-1).to_numpy(), list(why))
-        for row in np.flatnonzero(wrong):
-            faults.setdefault(int(row), why[place[row].as_py()])
-    return pa.DictionaryArray.from_arrays(place.cast(pa.int32()), pa.array(known, pa.large_string()))
-
-
-def _numbers(
-    file: Path, table: Table, role: str, limits: tuple[float, float], faults: dict[int, str]
-) -> NDArray[np.float64] | None:
-    """A column as float64 [N]; what is no number within the limits goes to `faults` by row."""
-    name = table.names[role]
-    if name is None:
-        return None
-    column = table.columns.column(name)
-    if pa.types.is_temporal(column.type):
-        if role == "rating" or pa.types.is_time(column.type) or pa.types.is_duration(column.type):
-            raise DataError(f"{file.name}: column {name!r} holds times, not {role}s; see data.{role}")
-        zone = getattr(column.type, "tz", None)
-        column = column.cast(pa.timestamp("s", zone), safe=False).cast(pa.int64())
-    series = column.to_pandas()
-    numbers: NDArray[np.float64] = pd.to_numeric(series, errors="coerce").to_numpy(np.float64)
-    low, high = limits
-    for row in np.flatnonzero(~((numbers >= low) & (numbers <= high))):
-        value = series.iloc[row]
-        shown = str(value)[:40]
-        if value is None or value != value:
-            why = f"no {role}"
-        elif numbers[row] != numbers[row]:
-            why = f"{role} {shown!r} is not a number"
-        elif role == "timestamp":
-            why = f"timestamp {shown} is not in Unix seconds"
-        else:
-            why = f"{role} {shown} is not within ±{UTMOST:,.0f}"
-        faults.setdefault(int(row), why)
-    return numbers
