@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from penstock.errors import DataError, nearest
 from workloads.recsys.config import Data
 from workloads.recsys.messages import LATEST, UTMOST
-from workloads.recsys.values import IDS, ids, numbers
+from workloads.recsys.values import ids, numbers
 
 NAMES = {
     "user": ("user_id", "userId", "user"),
@@ -138,8 +138,9 @@ def _text(file: Path, config: Data) -> Table:
             pa.OSFile(str(file)) if raw is None else pa.BufferReader(raw),
             pc.ReadOptions(column_names=present if bare else None, use_threads=threads, block_size=16 << 20),
             pc.ParseOptions(delimiter=delimiter, invalid_row_handler=skip),
+            # ids as they stand in the file: "007" is not 7
             pc.ConvertOptions(
-                column_types={str(names[role]): IDS for role in ("user", "item")},
+                column_types={str(names[role]): pa.binary() for role in ("user", "item")},
                 include_columns=_wanted(names),
                 strings_can_be_null=True,
                 null_values=[""],

@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 from workloads.recsys.messages import LONGEST, UTMOST
 
-IDS = pa.dictionary(pa.int32(), pa.binary())
-"""Ids as they stand in the file: "007" is not 7."""
+POWERS = 10 ** np.arange(19, dtype=np.int64)
 
 
 def ids(values: pa.ChunkedArray, role: str, faults: dict[int, str]) -> pa.DictionaryArray:
     """Ids of any type as text; what cannot be one goes to `faults` by row."""
-    column = values.combine_chunks()
-    if column.type != IDS:
-        plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    column = _whole(values)
+    if column is None:
+        plain = values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
         binary = pa.types.is_binary(plain.type) or pa.types.is_large_binary(plain.type)
-        column = (plain if binary else plain.cast(pa.large_string())).dictionary_encode()
+        column = (plain if binary else plain.cast(pa.large_string())).dictionary_encode().combine_chunks()
     place = column.indices
     for row in np.flatnonzero(place.is_null().to_numpy(zero_copy_only=False)):
         faults.setdefault(int(row), f"no {role}")
-    named = column.dictionary.cast(pa.large_binary())
+    named = column.dictionary
+    named = (named.cast(pa.string()) if pa.types.is_integer(named.type) else named).cast(pa.large_binary())
     why: dict[int, str] = {}
     known: list[str] = []
     for number, raw in enumerate([] if _plain(named) else named.to_pylist()):
@@ -44,6 +44,26 @@ def ids(values: pa.ChunkedArray, role: str, faults: dict[int, str]) -> pa.Dictio
             faults.setdefault(int(row), why[place[row].as_py()])
     texts = pa.array(known, pa.large_string()) if known else named.cast(pa.large_string())
     return pa.DictionaryArray.from_arrays(place.cast(pa.int32()), texts)
+
+
+def _whole(values: pa.ChunkedArray) -> pa.DictionaryArray | None:
+    """Ids as a dictionary of int64, if all are whole numbers that would be printed as they stand ("007" would
+    not): three times as fast as bytes."""
+    if pa.types.is_integer(values.type):
+        return values.dictionary_encode().combine_chunks()
+    if not pa.types.is_binary(values.type):
+        return None
+    found = []
+    for chunk in values.chunks:
+        try:
+            numbers = chunk.cast(pa.string()).cast(pa.int64())
+        except pa.ArrowInvalid:
+            return None
+        number, size = (part.fill_null(1).to_numpy() for part in (numbers, pac.binary_length(chunk)))
+        if not ((size == 1) | (number >= POWERS[np.clip(size - 1, 0, 18)])).all():
+            return None
+        found.append(numbers)
+    return pa.chunked_array(found, pa.int64()).dictionary_encode().combine_chunks()
 
 
 def _plain(ids: pa.Array) -> bool:
