@@ -118,3 +118,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 2 if "ray_session" in getattr(item, "fixturenames", ()) else 1
 
     items.sort(key=turn)
+
+
+@pytest.fixture
+def one_thread_each() -> Iterator[None]:
+    """For small matrices: threads would only wait for each other."""
+    from penstock.nn import one_thread
+
+    with one_thread():
+        yield

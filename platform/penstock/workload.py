@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -227,24 +227,7 @@ class Predictor(Protocol[QIn, AOut]):
         answer must not depend on what else is in the batch (beyond float noise)."""
         ...
 
-
-@runtime_checkable
-class Frames(Protocol[QIn, AOut]):
-    """A capability of a Predictor: it answers what a camera sends."""
-
-    def frames(self, requests: Iterable[QIn]) -> Iterator[AOut | Refusal]:
-        """One answer a frame, in order, each given before the next frame is taken."""
-        ...
-
-
-@runtime_checkable
-class Chat(Protocol[QIn, AOut]):
-    """A capability of a Predictor: it answers in words as they come."""
-
-    def stream(self, request: QIn) -> Iterator[str | AOut | Refusal]:
-        """Pieces of text, none of which splits a character, then the whole answer, whose text they are when
-        joined; of a bad request a Refusal alone."""
-        ...
+    # Optional: what penstock.capabilities names (frames of a camera, a reply in pieces).
 
 
 class Evaluator(Protocol[Q, AIn]):

@@ -20,8 +20,9 @@ from pydantic import ValidationError
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from penstock.capabilities import Chat
 from penstock.evaluation import intervals
-from penstock.workload import Chat, Model, Refusal, Schema
+from penstock.workload import Model, Refusal, Schema
 from workloads.chatbot import measures, retrieval, tokenizer
 from workloads.chatbot.config import Config, Net
 from workloads.chatbot.data import Turn, clean

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from penstock.data.draws import ItemDraws, Items
 from penstock.data.prepare import prepare
 from penstock.data.ray_map import in_process
 from penstock.evaluation import score
-from penstock.nn import Place, name_layers, one_thread, stand_at
+from penstock.nn import Place, name_layers, stand_at
 from penstock.store import Store
 from penstock.workload import Model
 from tests.learning import goes_on_bit_for_bit, learn
@@ -34,11 +33,7 @@ SMOKE = workload.presets["smoke"]
 KINDS = ("transformer", "lstm")
 
 
-@pytest.fixture(autouse=True)
-def calm() -> Iterator[None]:
-    """Matrices are small here: threads would only wait for each other."""
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread_each")
 
 
 @pytest.fixture(scope="module")

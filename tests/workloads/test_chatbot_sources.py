@@ -213,6 +213,7 @@ BAD_LINES = [
     ({"messages": "Tea?"}, '"messages" must be a list of {"role", "content"}'),
     ({"messages": [{"role": "robot", "content": "Tea?"}]}, "role 'robot'; known: "),
     ({"messages": [{"role": "user", "content": "Tea?"}]}, "no reply follows"),
+    ({"messages": [{"role": "system", "content": "Be kind."}]}, "no reply follows"),
     (b"[" * 100_000, "nested too deeply"),
 ]
 

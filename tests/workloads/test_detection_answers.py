@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from penstock.capabilities import Frames
 from penstock.evaluation.agreement import with_noise
 from penstock.media import picture_flag
-from penstock.workload import Frames, Model, Refusal, Schema
+from penstock.workload import Model, Refusal, Schema
 from workloads.detection import predict
 from workloads.detection.average_precision import Said, Truth, match
 from workloads.detection.config import Config, Data

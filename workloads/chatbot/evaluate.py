@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from penstock.evaluation.measures import macro_f1, matrix
 from penstock.workload import Refusal, Row, Schema
 from workloads.chatbot import measures, retrieval
 from workloads.chatbot.config import Config
@@ -80,14 +81,14 @@ class ChatEvaluator:
         mixed = mixture(records)
         for suffix in SUFFIXES:
             found[f"exact_match{suffix}"] = sum_of(f"exact{suffix}") / records.num_rows
-            counts = measures.matrix(records[f"chrf{suffix}"], measures.CHRF).sum(0)
+            counts = matrix(records[f"chrf{suffix}"], measures.CHRF).sum(0)
             found[f"chrf{suffix}"] = measures.chrf(counts)
-            counts = measures.matrix(records[f"bleu{suffix}"], measures.BLEU_COUNTS).sum(0)
+            counts = matrix(records[f"bleu{suffix}"], measures.BLEU_COUNTS).sum(0)
             found[f"bleu{suffix}"] = measures.bleu(counts)
             pairs = records[f"bigrams{suffix}"].take(mixed).combine_chunks().flatten().to_numpy()
             found[f"distinct@2{suffix}"] = measures.distinct(pairs)
         truth, said = records["intent"].to_numpy(), records["said"].to_numpy()
-        found["macro_f1"] = measures.macro_f1(truth[truth >= 0], said[truth >= 0], len(self.labels))
+        found["macro_f1"] = macro_f1(truth[truth >= 0], said[truth >= 0], len(self.labels))
         return {name: found[name] for name in self.names()}
 
     def names(self) -> list[str]:

@@ -96,7 +96,8 @@ def dialogue(name: str, value: dict[str, Any], split: Split) -> Iterator[Exchang
         turns.append(Turn(ROLES[role], word(message, "content")))
     given = [message.get("intent") for message in messages]
     intents = {place: intent for place, intent in enumerate(given) if isinstance(intent, str)}
-    group = str(value.get("conversation_id") or next(turn.text for turn in [*turns] if turn.role != "system"))
+    first = next((turn.text for turn in turns if turn.role != "system"), name)
+    group = str(value.get("conversation_id") or first)
     yield from replies_of(name, turns, group, split, intents)
 
 

@@ -72,20 +72,6 @@ def distinct(pairs: NDArray[Any]) -> float:
     return float(np.mean([len(np.unique(part)) / len(part) for part in parts]))
 
 
-def macro_f1(truth: NDArray[Any], said: NDArray[Any], classes: int) -> float:
-    """The mean F1 of the classes that are there or were said; -1 said is wrong."""
-    right = np.bincount(truth[truth == said], minlength=classes)
-    there = np.bincount(truth, minlength=classes) + np.bincount(said[said >= 0], minlength=classes)
-    present = there > 0
-    return float((2 * right[present] / there[present]).mean()) if present.any() else float("nan")
-
-
-def matrix(column: Any, width: int) -> NDArray[Any]:
-    """A column of lists of `width` whole numbers: [n, width]."""
-    flat = column.combine_chunks().flatten().to_numpy()
-    return np.asarray(flat.reshape(-1, width))
-
-
 def lists(rows: Sequence[Sequence[int]]) -> Any:
     """Rows of whole numbers as a column."""
     import pyarrow as pa

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from penstock.evaluation.measures import matrix
 from penstock.workload import Refusal, Row, Schema
 from workloads.gan.config import Config
 from workloads.gan.data import grid, png, square
@@ -95,11 +96,13 @@ class GanEvaluator:
         }
         said, label = column["said"], column["label"]
         made = said >= 0
-        features = matrix(records["features"])[index][made]
+        features = matrix(records["features"], FEATURES).astype(np.float64)[index][made]
         metrics = {
             "frechet_distance": frechet_distance(features, weight[made], self.reference.moments),
             "frechet_distance_real": frechet_distance(
-                matrix(records["real_features"])[index], weight, self.reference.moments
+                matrix(records["real_features"], FEATURES).astype(np.float64)[index],
+                weight,
+                self.reference.moments,
             ),
             "kid": kernel_distance(features, weight[made], column["across"][made], self.reference.inner),
             "memorised": mean(memorised(column["first"][made], column["second"][made]), weight[made]),
@@ -189,12 +192,6 @@ def lists(features: NDArray[Any]) -> pa.Array:
     """[n, F] as a column of lists."""
     offsets = np.arange(0, features.size + 1, features.shape[1], dtype=np.int32)
     return pa.ListArray.from_arrays(offsets, features.astype(np.float32).ravel())
-
-
-def matrix(column: pa.ChunkedArray) -> NDArray[Any]:
-    """A column of lists as float64 [n, FEATURES]."""
-    flat = column.combine_chunks().flatten().to_numpy()
-    return np.asarray(flat.reshape(-1, FEATURES), np.float64)
 
 
 def mean(values: NDArray[Any], weight: NDArray[Any]) -> float:

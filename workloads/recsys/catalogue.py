@@ -100,7 +100,7 @@ def fit(train: Shards, config: Data, schema: Schema) -> dict[str, bytes]:
     rating = np.concatenate(train.column("ratings"))
     time = np.concatenate(train.column("times"))
     user = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
-    items = pa.ipc.open_file(schema.assets["items.arrow"]).read_all().num_rows
+    items = len(titles.ids(schema))
     names = [name.partition("/")[2] for name in train.column("item")]
     learned = biases(user, item, rating, len(sizes), items)
     learned["vectors"] = vectors(user, item, len(sizes), items, config.rank)

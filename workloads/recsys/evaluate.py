@@ -121,9 +121,7 @@ class RecsysEvaluator:
     def summarise(self, records: pa.Table) -> dict[str, float]:
         if not records.num_rows:
             return dict.fromkeys(METRICS, float("nan"))
-        top, size = flat(records["top"])
-        hits = np.zeros((len(size), TOP), bool)
-        hits[np.arange(TOP) < size[:, None]] = flat(records["hits"])[0]
+        top, hits = recommended(records)
         rated = int(records["rated"].to_numpy().sum())
         squared = float(records["squared"].to_numpy().sum())
         place, _ = flat(records["place"])
@@ -145,9 +143,7 @@ class RecsysEvaluator:
         """How often each place of the list is right, and how popular is what is recommended."""
         from penstock.report import draw
 
-        top, size = flat(records["top"])
-        hits = np.zeros((len(size), TOP), bool)
-        hits[np.arange(TOP) < size[:, None]] = flat(records["hits"])[0]
+        top, hits = recommended(records)
         count = np.sort(self.catalogue.count)[::-1]
         shown = np.bincount(top, minlength=len(self.catalogue))[
             np.argsort(-self.catalogue.count, kind="stable")
@@ -170,6 +166,14 @@ class RecsysEvaluator:
             draw("Right at each place of the list", places),
             draw("Popular and rare items", popularity),
         ]
+
+
+def recommended(records: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """All items that were recommended, and which places of each list are right, bool [n, TOP]."""
+    top, size = flat(records["top"])
+    hits = np.zeros((len(size), TOP), bool)
+    hits[np.arange(TOP) < size[:, None]] = flat(records["hits"])[0]
+    return top, hits
 
 
 def flat(column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -138,7 +138,7 @@ class SasRec(nn.Module):
         answer = state[batch.owner, batch.place if self.net.target == "next" else 0]
         right = (answer * table[batch.target]).sum(1) * self.sharpness.exp() + self.popularity[batch.target]
         if self.net.negatives:
-            other = self.sampled(batch, answer, table)
+            other = self.sampled(batch, answer, right, table)
         else:
             score = answer @ table.T * self.sharpness.exp() + self.popularity
             if self.net.target == "held_out":
@@ -151,15 +151,16 @@ class SasRec(nn.Module):
         counts = torch.zeros(len(batch.item), self.items, device=batch.item.device)
         return counts.scatter_add(1, batch.item, batch.there.to(counts.dtype)) > 0
 
-    def sampled(self, batch: Sequences, answer: Tensor, table: Tensor) -> Tensor:
+    def sampled(self, batch: Sequences, answer: Tensor, right: Tensor, table: Tensor) -> Tensor:
         """An estimate of the log of the softmax's sum from items drawn evenly, [T]."""
+        unfit = torch.zeros_like(batch.negative, dtype=torch.bool)
+        if self.net.target == "held_out":  # what the history holds is not in the whole sum either
+            unfit = ((batch.negative[:, :, None] == batch.item[:, None]) & batch.there[:, None]).any(2)
         negative = batch.negative[batch.owner]
         score = torch.einsum("td,tkd->tk", answer, table[negative]) * self.sharpness.exp()
         score = score + self.popularity[negative] + math.log(self.items / self.net.negatives)
-        right = (answer * table[batch.target]).sum(1, keepdim=True) * self.sharpness.exp()
-        right = right + self.popularity[batch.target][:, None]
-        score = score.masked_fill(negative == batch.target[:, None], FAR)
-        return torch.cat([right, score], 1).logsumexp(1)
+        score = score.masked_fill(unfit[batch.owner] | (negative == batch.target[:, None]), FAR)
+        return torch.cat([right[:, None], score], 1).logsumexp(1)
 
     def table(self) -> Tensor:
         whole: Tensor = self.item(torch.arange(self.items, device=self.facts.device)) + self.fact(self.facts)

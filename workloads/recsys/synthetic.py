@@ -62,7 +62,9 @@ class Synthetic:
 
     def read(self, items: Sequence[Item], config: Data, schema: Schema) -> Iterable[Row]:
         world = characters(config.items)
-        number = numbers([f"v{item}" for item in range(config.items)], schema)
+        # items are numbered alike everywhere but in a model of other data
+        model = "users.arrow" in schema.assets
+        number = numbers([f"v{item}" for item in range(config.items)], schema) if model else None
         for item in items:
             rows = watched(item.where["user"], config, world)
             if item.split == "train":
@@ -71,7 +73,8 @@ class Synthetic:
                 past = rows["validation"] if item.split == "test" else NOTHING
                 told = {f"past_{name}": past[name] for name in NOTHING}
                 asked = {name: rows[item.split][name] for name in NOTHING}
-                yield of_model({"who": item.unit, **asked, **told}, number)
+                row = {"who": item.unit, **asked, **told, "strange": 0}
+                yield row if number is None else of_model(row, number)
 
 
 NOTHING = {"items": np.empty(0, np.int32), "ratings": np.empty(0, np.float32), "times": np.empty(0, np.int64)}

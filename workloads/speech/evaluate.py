@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from penstock.evaluation.measures import macro_f1
 from penstock.workload import Refusal, Row, Schema
 from workloads.speech.config import Config
 from workloads.speech.messages import SpeechAnswer, SpeechRequest
@@ -39,13 +40,10 @@ class SpeechEvaluator:
         label, heard = records["label"].to_numpy(), records["heard"].to_numpy()
         if not len(label):
             return {"accuracy": float("nan"), "macro_f1": float("nan")}
-        size = len(self.labels)
-        right = np.bincount(label[label == heard], minlength=size)
-        said, found = np.bincount(label, minlength=size), np.bincount(heard[heard >= 0], minlength=size)
-        # Labels that were neither said nor heard have no F1: a test set need not hold them all.
-        present = said + found > 0
-        f1 = 2 * right[present] / (said + found)[present]
-        return {"accuracy": float((label == heard).mean()), "macro_f1": float(f1.mean())}
+        return {
+            "accuracy": float((label == heard).mean()),
+            "macro_f1": macro_f1(label, heard, len(self.labels)),
+        }
 
     def figures(
         self, records: pa.Table, rows: Sequence[Row], answers: Sequence[SpeechAnswer | Refusal]
