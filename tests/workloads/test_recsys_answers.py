@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from penstock.data.ray_map import in_process
 from penstock.evaluation.scoring import score
 from penstock.store import Store
 from penstock.workload import Model, Refusal
+from tests.ratings import ratings, read, write
 from workloads.recsys import workload
 from workloads.recsys.catalogue import Catalogue, Histories
 from workloads.recsys.config import Config, Data, Net
@@ -69,6 +71,16 @@ def names(items: Sequence[Recommended]) -> list[str]:
 
 
 # ---------------------------------------------------------------- who asks
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_of_any_catalogue_answers_the_examples_it_is_started_with(kind: str, tmp_path: Path) -> None:
+    dataset = read(f"csv:{write(tmp_path / 'ratings.csv', ratings())}", Store.open(tmp_path / "store"))
+    examples: Any = RecsysRequest.model_config["json_schema_extra"]
+    assert "v1" not in Catalogue(dataset.schema).ids
+    predictor = RecsysPredictor(model_of(dataset, kind), "cpu")
+    for example in examples["examples"]:
+        assert ask(predictor, **example).items
 
 
 @pytest.mark.parametrize("kind", KINDS)
