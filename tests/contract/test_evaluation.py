@@ -232,6 +232,19 @@ def test_compare_matches_items_by_name_and_needs_the_same_test_items(store: Stor
     assert compare("toy@1", "toy@3", data="synthetic", store=store)["verdict"] == "cannot tell"
 
 
+def test_compare_by_another_metric_says_higher_or_lower(store: Store) -> None:
+    table = records([True] * 60)
+    surer = table.set_column(table.schema.get_field_index("score"), "score", pa.array([0.75] * 60))
+    one, other = (published(store, records=each).reference for each in (surer, table))
+    found = compare(one, other, metric="score", store=store)
+    assert (found["verdict"], found["metric"], found["mode"]) == ("higher", "score", None)
+    assert found["difference"]["value"] == pytest.approx(0.25)
+    assert compare(other, one, metric="score", store=store)["verdict"] == "lower"
+    assert compare(one, other, metric="accuracy", store=store)["mode"] == "max"
+    with pytest.raises(ModelError, match=r"toy@1 has no metric 'acuracy'; did you mean accuracy\?"):
+        compare(one, other, metric="acuracy", store=store)
+
+
 def test_a_lower_metric_is_better_where_the_goal_says_so() -> None:
     assert verdict({"value": -1.0, "low": -2.0, "high": -0.5}, "min") == "better"
     assert verdict({"value": -1.0, "low": -2.0, "high": -0.5}, "max") == "worse"

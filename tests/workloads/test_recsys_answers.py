@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from penstock.data.dataset import Dataset
 from penstock.data.prepare import prepare
 from penstock.data.ray_map import in_process
+from penstock.evaluation.bootstrap import intervals
 from penstock.evaluation.scoring import score
 from penstock.store import Store
 from penstock.workload import Model, Refusal
@@ -27,7 +29,7 @@ from workloads.recsys.evaluate import MOST_ASKED, SAMPLED, RecsysEvaluator
 from workloads.recsys.messages import Rated, Recommended, RecsysAnswer, RecsysRequest, Wanted
 from workloads.recsys.model import build
 from workloads.recsys.predict import RecsysPredictor
-from workloads.recsys.ranking import measures, novelty
+from workloads.recsys.ranking import coverage, measures, novelty
 
 KINDS = ("neighbours", "dense", "factors", "sasrec", "itemknn", "bias", "popularity")
 USER = "00000003"
@@ -319,6 +321,26 @@ def test_measures_of_lists_by_hand() -> None:
     assert novelty(np.array([50, 25, 100, 0], np.float32), 100) == pytest.approx([1, 2, 0, math.log2(200)])
 
 
+def test_coverage_is_the_mean_over_all_crowds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workloads.recsys.ranking.CROWD", 3)
+    lists = [{0, 1}, {0, 2}, {0, 1}, {0, 3}, {0, 1}]
+    shown = np.array([sum(item in one for one in lists) for item in range(6)])
+    every = [len(set.union(*crowd)) / 6 for crowd in itertools.combinations(lists, 3)]
+    assert coverage(shown, 5) == pytest.approx(np.mean(every))
+    assert coverage(np.array([2, 1, 0]), 2) == pytest.approx(2 / 3), "fewer users than a crowd"
+    assert coverage(np.zeros(4, np.int64), 50) == 0
+
+
+def test_coverage_lies_inside_its_interval(synthetic: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bootstrap sample holds fewer different users, which must not count as fewer items."""
+    monkeypatch.setattr("workloads.recsys.ranking.CROWD", 20)
+    model = model_of(synthetic)
+    scored = score(workload, model, synthetic.test)
+    found = intervals(RecsysEvaluator(model.config, synthetic.schema), scored.records)["coverage"]
+    assert found["low"] is not None and found["high"] is not None
+    assert found["low"] < found["value"] < found["high"]
+
+
 def test_metrics_are_those_of_a_plain_computation(synthetic: Dataset) -> None:
     model = model_of(synthetic)
     scored = score(workload, model, synthetic.test)
@@ -342,7 +364,7 @@ def test_metrics_are_those_of_a_plain_computation(synthetic: Dataset) -> None:
     wanted: dict[str, Any] = {name: np.mean([one[name] for one in lists]) for name in lists[0]}
     wanted |= {
         "rmse": math.sqrt(np.mean(squared)),
-        "coverage": len(set(shown)) / len(known),
+        "coverage": len(set(shown)) / len(known),  # there are fewer than a hundred users
         "novelty": np.mean([-math.log2(max(known.count[item], 0.5) / 60) for item in shown]),
         "sampled100_hr_at_10": np.mean([place < 10 for place in places]),
         "sampled100_ndcg_at_10": np.mean([1 / math.log2(place + 2) if place < 10 else 0 for place in places]),

@@ -44,8 +44,8 @@ workload = Workload(
             train=Train(epochs=10, batch=32, checkpoint_every=200),
         ),
         "sasrec": Config(
-            model=Net(kind="sasrec", heads=2, layers=1, dropout=0.35),
-            optim=Optim(lr=1e-3, weight_decay=0.05, warmup_steps=60),
+            model=Net(kind="sasrec", heads=2, layers=1, dropout=0.1),
+            optim=Optim(lr=1e-3, weight_decay=2.0, warmup_steps=60),
             train=Train(epochs=20, batch=64, ema=0.99, checkpoint_every=200, publish="last"),
         ),
         "itemknn": Config(

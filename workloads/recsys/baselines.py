@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from penstock.errors import ConfigError
 from penstock.workload import Schema
 from workloads.recsys.catalogue import ITEM_SHRINK, USER_SHRINK, Catalogue, Histories
+from workloads.recsys.config import MOST_ITEMS
 from workloads.recsys.histories import Past
 
-MOST_ITEMS = 5_000  # of item-kNN, which holds a number for each pair of items
 FAR = -1e9  # a score that no softmax sees
 
 

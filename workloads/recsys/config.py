@@ -8,6 +8,7 @@ from typing import Literal
 from penstock.config import Optim, Train
 from penstock.errors import ConfigError
 
+MOST_ITEMS = 5_000  # of what holds a number for each pair of items
 Kind = Literal["neighbours", "dense", "factors", "sasrec", "itemknn", "bias", "popularity"]
 
 
@@ -50,6 +51,7 @@ class Net:
     )
     target: Literal["held_out", "next"] = "held_out"  # sasrec: learns any watch from the others, or the next
     held_out: float = 0.3  # mean share of a history that is asked for (sasrec, held_out)
+    ridge: float = 300.0  # sasrec, held_out: of the linear memory in its scores (EASE); 0 = no memory
     negatives: int = 0  # items drawn for a sampled softmax; 0 = all items
 
     def __post_init__(self) -> None:
@@ -62,10 +64,16 @@ class Net:
         for name, low, high in (("layers", 1, 64), ("hidden", 1, 4096), ("negatives", 0, 100_000)):
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"model.{name} = {getattr(self, name)}: {low} to {high} are possible")
+        if not 0 <= self.ridge <= 1e6:
+            raise ConfigError(f"model.ridge = {self.ridge}: 0 to 1,000,000 are possible")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout = {self.dropout}: 0 to below 1 is possible")
         if not 0 < self.held_out <= 0.5:
             raise ConfigError(f"model.held_out = {self.held_out}: above 0 to 0.5 are possible")
+
+    def remembers(self, items: int) -> bool:
+        """Whether SASRec has a memory, which holds a number for each pair of items."""
+        return self.ridge > 0 and self.target == "held_out" and items <= MOST_ITEMS
 
 
 @dataclass(frozen=True)

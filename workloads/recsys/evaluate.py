@@ -15,7 +15,7 @@ from penstock.workload import Refusal, Row, Schema
 from workloads.recsys.catalogue import Catalogue, Histories
 from workloads.recsys.config import Config
 from workloads.recsys.messages import MOST_RATED, Rated, RecsysAnswer, RecsysRequest, Wanted
-from workloads.recsys.ranking import GAIN, TOP, measures, novelty
+from workloads.recsys.ranking import GAIN, TOP, coverage, measures, novelty
 
 if TYPE_CHECKING:
     from penstock.report import Figure
@@ -76,12 +76,13 @@ class RecsysEvaluator:
 
     def records(self, rows: Sequence[Row], answers: Sequence[RecsysAnswer | Refusal]) -> pa.Table:
         columns: dict[str, list[Any]] = {
-            name: [] for name in ("top", "hits", "wanted", "squared", "rated", "place", "basis")
+            name: [] for name in ("who", "top", "hits", "wanted", "squared", "rated", "place", "basis")
         }
         for row, answer in zip(rows, answers, strict=True):
             wanted = self.asked(row)
             top = [] if isinstance(answer, Refusal) else [self.catalogue.number[a.item] for a in answer.items]
             every = set(row["items"].tolist())
+            columns["who"].append(row["who"])
             columns["top"].append(top)
             columns["hits"].append([item in every for item in top])
             columns["wanted"].append(len(every) + row["strange"])
@@ -90,6 +91,7 @@ class RecsysEvaluator:
             columns["place"].append(self.places(len(wanted), answer))
             columns["basis"].append("refusal" if isinstance(answer, Refusal) else answer.basis)
         kinds: dict[str, pa.DataType] = {
+            "who": pa.string(),
             "top": pa.list_(pa.int64()),
             "hits": pa.list_(pa.bool_()),
             "wanted": pa.int64(),
@@ -130,12 +132,18 @@ class RecsysEvaluator:
         found = [
             (squared / rated) ** 0.5 if rated else float("nan"),
             *(values.mean() for values in measures(hits, records["wanted"].to_numpy()).values()),
-            len(np.unique(top)) / len(self.catalogue),
+            self.coverage(records),
             self.rarity[top].mean() if len(top) else float("nan"),
             near.mean() if len(near) else float("nan"),
             gain.mean() if len(near) else float("nan"),
         ]
         return {name: float(value) for name, value in zip(METRICS, found, strict=True)}
+
+    def coverage(self, records: pa.Table) -> float:
+        """Each user counts once, also where a bootstrap sample has drawn one twice."""
+        _, once = np.unique(records["who"].to_numpy(zero_copy_only=False).astype(str), return_index=True)
+        top, _ = flat(records["top"].take(once))
+        return coverage(np.bincount(top, minlength=len(self.catalogue)), len(once))
 
     def figures(
         self, records: pa.Table, rows: Sequence[Row], answers: Sequence[RecsysAnswer | Refusal]

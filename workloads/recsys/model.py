@@ -50,7 +50,7 @@ def build(config: Config, schema: Schema, catalogue: Catalogue | None = None) ->
         case "factors":
             return Factors(net, known)
         case "sasrec":
-            return SasRec(net, known)
+            return SasRec(net, known, schema)
         case "itemknn":
             return ItemKnn(known, schema)
         case "bias":

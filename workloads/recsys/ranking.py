@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 TOP = 10
+CROWD = 100  # users whose lists are looked at together for the coverage
 GAIN = 1 / np.log2(np.arange(2, TOP + 2))
 """Discount of each place (Järvelin and Kekäläinen 2002)."""
 
@@ -31,3 +33,19 @@ def novelty(count: NDArray[np.float32], users: int) -> NDArray[np.float64]:
     """How surprising each item is: -log2 of the share of users who watched it, in bits (Zhou et al.
     2010), [I]."""
     return np.asarray(-np.log2(np.maximum(count, 0.5) / max(users, 1)), np.float64)
+
+
+def coverage(shown: NDArray[np.int64], users: int) -> float:
+    """Share of the catalogue that the lists of `CROWD` users hold, on average over all choices of them
+    (rarefaction, Hurlbert 1971): how many the lists of all users hold would depend on how many there are.
+
+    `shown` [I]: in how many of the `users` lists each item is. With fewer users, of them all.
+    """
+    crowd = min(CROWD, users)
+    free = users - shown  # lists without the item
+    possible = free >= crowd
+    kept = np.where(possible, free, crowd)
+    missed = np.exp(
+        gammaln(kept + 1) - gammaln(kept - crowd + 1) + gammaln(users - crowd + 1) - gammaln(users + 1)
+    )
+    return float(np.where(possible, 1 - missed, 1).mean())

@@ -4,7 +4,8 @@ SASRec (Kang and McAuley 2018) with cross-entropy over all items in place of one
 Vasilev 2023 found far better). `target = "next"`: causal, each watched item is predicted from those before
 it. `target = "held_out"`: a random part of the history is taken out and asked for, from a token that sees
 the rest with its times; this is what a random split of the ratings tests. Items start from their vectors
-(who watched them too).
+(who watched them too). Attention learns what popularity and, where asked for, a linear memory (EASE) leave
+to be said: both are part of the scores.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from penstock.nn import Dropout
-from penstock.workload import Batch
+from penstock.workload import Batch, Schema
 from workloads.recsys.baselines import FAR, Shrunken
 from workloads.recsys.catalogue import Catalogue
 from workloads.recsys.config import Net
+from workloads.recsys.ease import Ease
 from workloads.recsys.histories import DAY, Past
 
+TRUST = 8.0  # what a score of the memory, which is at most about 1, counts at first
 PERIODS = 4  # sines and cosines of the time, the slowest over twice the data's span
 
 
@@ -37,6 +40,8 @@ class Sequences(NamedTuple):
     owner: Tensor  # int64 [T]
     place: Tensor  # int64 [T], the position in the history that answers (next)
     negative: Tensor  # int64 [B, K], of a sampled softmax
+    whole: Tensor  # int64 [H], all that the users watched, what is asked for included
+    whose: Tensor  # int64 [H]
 
 
 class Attention(nn.Module):
@@ -65,7 +70,7 @@ class SasRec(nn.Module):
 
     facts: Tensor
 
-    def __init__(self, net: Net, catalogue: Catalogue) -> None:
+    def __init__(self, net: Net, catalogue: Catalogue, schema: Schema) -> None:
         super().__init__()
         self.net, self.items = net, len(catalogue)
         self.first = float(catalogue.fields["first"])
@@ -88,6 +93,8 @@ class SasRec(nn.Module):
         self.skip = nn.Parameter(torch.tensor(0.3))
         self.popularity = nn.Parameter(torch.from_numpy(np.log(catalogue.count + 1).astype(np.float32)))
         self.sharpness = nn.Parameter(torch.tensor(0.0))
+        self.ease = Ease(schema, catalogue, net.ridge) if net.remembers(self.items) else None
+        self.trust = nn.Parameter(torch.tensor(TRUST).log()) if self.ease else None
         self.drop = Dropout(net.dropout)
         self.blocks = nn.ModuleList(Attention(net.width, net.heads, net.dropout) for _ in range(net.layers))
         self.last = nn.LayerNorm(net.width)
@@ -126,8 +133,11 @@ class SasRec(nn.Module):
                 there[user, -len(past) :] = True
             targets.append(own[asked])
             owners.append(np.full(len(asked), user))
+        wholes = [np.asarray(row["items"], np.int64) for row, _ in items]
+        whole = np.concatenate([np.empty(0, np.int64), *wholes])
+        whose = np.repeat(np.arange(len(wholes)), [len(own) for own in wholes])
         flat = [np.concatenate(part) if part else np.empty(0, np.int64) for part in (targets, owners, places)]
-        arrays = (item, day, there, *(part.astype(np.int64) for part in flat), negative)
+        arrays = (item, day, there, *(part.astype(np.int64) for part in flat), negative, whole, whose)
         return Sequences(*(torch.from_numpy(array) for array in arrays))
 
     # ---------------------------------------------------------------- learning and answering
@@ -136,29 +146,44 @@ class SasRec(nn.Module):
         table = self.table()
         state = self.encode(batch.item, batch.day, batch.there, table)
         answer = state[batch.owner, batch.place if self.net.target == "next" else 0]
-        right = (answer * table[batch.target]).sum(1) * self.sharpness.exp() + self.popularity[batch.target]
+        prior = self.prior(batch)
+        right = (answer * table[batch.target]).sum(1) * self.sharpness.exp()
+        right = right + prior[batch.owner, batch.target]
         if self.net.negatives:
-            other = self.sampled(batch, answer, right, table)
+            other = self.sampled(batch, answer, right, table, prior)
         else:
-            score = answer @ table.T * self.sharpness.exp() + self.popularity
+            score = answer @ table.T * self.sharpness.exp() + prior[batch.owner]
             if self.net.target == "held_out":
-                score = score.masked_fill(self.watched(batch)[batch.owner], FAR)
+                score = score.masked_fill((self.watched(batch) > 0)[batch.owner], FAR)
             other = score.logsumexp(1)
         return (other - right).sum(), len(batch.target)
 
-    def watched(self, batch: Sequences) -> Tensor:
-        """Which items each history holds, bool [B, I]."""
-        counts = torch.zeros(len(batch.item), self.items, device=batch.item.device)
-        return counts.scatter_add(1, batch.item, batch.there.to(counts.dtype)) > 0
+    def prior(self, batch: Sequences) -> Tensor:
+        """What is added to the scores of every user, [B, I]: popularity, and what the memory says of the
+        history to a user who was never in it."""
+        if self.ease is None or self.trust is None:
+            return self.popularity.expand(len(batch.item), -1)
+        row = self.popularity.new_zeros(len(batch.item), self.items)
+        row[batch.whose, batch.whole] = 1
+        memory: Tensor = self.ease(self.watched(batch), row)
+        return self.popularity + memory * self.trust.exp()
 
-    def sampled(self, batch: Sequences, answer: Tensor, right: Tensor, table: Tensor) -> Tensor:
+    def watched(self, batch: Sequences) -> Tensor:
+        """1 for what each history holds, float [B, I]."""
+        counts = self.popularity.new_zeros(len(batch.item), self.items)
+        return counts.scatter_add(1, batch.item, batch.there.to(counts.dtype))
+
+    def sampled(
+        self, batch: Sequences, answer: Tensor, right: Tensor, table: Tensor, prior: Tensor
+    ) -> Tensor:
         """An estimate of the log of the softmax's sum from items drawn evenly, [T]."""
         unfit = torch.zeros_like(batch.negative, dtype=torch.bool)
         if self.net.target == "held_out":  # what the history holds is not in the whole sum either
             unfit = ((batch.negative[:, :, None] == batch.item[:, None]) & batch.there[:, None]).any(2)
         negative = batch.negative[batch.owner]
         score = torch.einsum("td,tkd->tk", answer, table[negative]) * self.sharpness.exp()
-        score = score + self.popularity[negative] + math.log(self.items / self.net.negatives)
+        score = score + prior.gather(1, batch.negative)[batch.owner]
+        score = score + math.log(self.items / self.net.negatives)
         score = score.masked_fill(unfit[batch.owner] | (negative == batch.target[:, None]), FAR)
         return torch.cat([right[:, None], score], 1).logsumexp(1)
 
@@ -204,4 +229,9 @@ class SasRec(nn.Module):
         item, day = past.item[None, -self.net.history :], past.day[None, -self.net.history :]
         table = self.table()
         state = self.encode(item, day, torch.ones_like(item, dtype=torch.bool), table)[0, -1]
-        return table @ state * self.sharpness.exp() + self.popularity
+        score: Tensor = table @ state * self.sharpness.exp() + self.popularity
+        if self.ease is not None and self.trust is not None:
+            # whether the memory holds this user or not changes the scale of its scores, hardly their order
+            history = score.new_zeros(1, self.items).index_fill(1, past.item, 1.0)
+            score = score + self.ease(history)[0] * self.trust.exp()
+        return score

@@ -70,12 +70,15 @@ def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A published model.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
     data: Data = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Default: the goal of the workload.")
+    ] = None,
 ) -> dict[str, Any]:
     """Paired on the same items: is A better than B, worse, or can nobody tell?"""
     from penstock.evaluation import compare as compare_models
     from penstock.store import Store
 
-    result = dict(compare_models(a, b, data=data, store=Store.open(shell.store)))
+    result = dict(compare_models(a, b, data=data, metric=metric, store=Store.open(shell.store)))
     shell.say(
         f"{a} against {b}: {result['verdict']}",
         f"{result['metric']} differs by {interval(result['difference'])}; {result['items']} items",

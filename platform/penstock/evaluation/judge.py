@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from penstock import registry
 from penstock.data.dataset import Dataset
 from penstock.data.prepare import prepare, prepared
-from penstock.errors import DataError, ModelError, RunFailed
+from penstock.errors import DataError, ModelError, RunFailed, nearest
 from penstock.evaluation.agreement import agree, metric_faults
 from penstock.evaluation.bootstrap import Interval, intervals, paired
 from penstock.evaluation.scoring import BATCH, Scored, batches, join, records_of, score, summarise
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from penstock.evaluation.through import Endpoint
     from penstock.registry import Version
 
-Verdict = Literal["better", "worse", "cannot tell"]
+Verdict = Literal["better", "worse", "higher", "lower", "cannot tell"]
 
 
 def evaluate(
@@ -129,12 +129,16 @@ def test_rows(
     return dataset.test
 
 
-def compare(a: str, b: str, *, data: str | None = None, store: Store | None = None) -> dict[str, Any]:
+def compare(
+    a: str, b: str, *, data: str | None = None, metric: str | None = None, store: Store | None = None
+) -> dict[str, Any]:
     """Whether model `a` is better than `b` by their goal metric: "better", "worse" or "cannot tell".
 
-    Paired: both answer the same items, and each bootstrap sample draws the same units for both. Without
-    `data` both must have the same test items; ModelError when they cannot be compared. Keys: a, b,
-    metric, mode, verdict, difference (a - b with its 95 % interval), values, items.
+    `metric`: another one; nobody declared which way it is better, so the verdict is "higher", "lower" or
+    "cannot tell", and `mode` is None. Paired: both answer the same items, and each bootstrap sample draws
+    the same units for both. Without `data` both must have the same test items; ModelError when they cannot
+    be compared, or have no such metric. Keys: a, b, metric, mode, verdict, difference (a - b with its 95 %
+    interval), values, items.
     """
     store = store or Store.open()
     one, other = registry.find(store, a), registry.find(store, b)
@@ -147,25 +151,29 @@ def compare(a: str, b: str, *, data: str | None = None, store: Store | None = No
     if not left.num_rows:
         raise ModelError(f"{one.reference} and {other.reference} share no test item; try other --data")
     goal = one.card["goal"]
-    metric_one, metric_other = metric_of(one, goal["metric"]), metric_of(other, goal["metric"])
+    name = metric or goal["metric"]
+    mode = goal["mode"] if name == goal["metric"] else None
+    metric_one, metric_other = metric_of(one, name, left), metric_of(other, name, right)
     difference = paired(metric_one, left, metric_other, right)
     return {
         "a": one.reference,
         "b": other.reference,
-        "metric": goal["metric"],
-        "mode": goal["mode"],
-        "verdict": verdict(difference, goal["mode"]),
+        "metric": name,
+        "mode": mode,
+        "verdict": verdict(difference, mode),
         "difference": difference,
         "values": {"a": finite(metric_one(left)), "b": finite(metric_other(right))},
         "items": left.num_rows,
     }
 
 
-def verdict(difference: Interval, mode: str) -> Verdict:
-    """What the interval of a - b says of a."""
+def verdict(difference: Interval, mode: str | None) -> Verdict:
+    """What the interval of a - b says of a. `mode`: "max", "min", or None = neither is better."""
     low, high = difference["low"], difference["high"]
     if low is None or high is None or low <= 0 <= high:
         return "cannot tell"
+    if mode is None:
+        return "higher" if low > 0 else "lower"
     return "better" if (low > 0) == (mode == "max") else "worse"
 
 
@@ -198,8 +206,11 @@ def common(left: pa.Table, right: pa.Table) -> tuple[pa.Table, pa.Table]:
     return left.take(ours).combine_chunks(), right.take(theirs).combine_chunks()
 
 
-def metric_of(version: Version, metric: str) -> Callable[[pa.Table], float]:
+def metric_of(version: Version, metric: str, records: pa.Table) -> Callable[[pa.Table], float]:
+    """A metric as a function of records; ModelError where `records` have none of that name."""
     evaluator: Evaluator[Any, Any] = registry.evaluator_of(version)
+    if metric not in (known := evaluator.summarise(records)):
+        raise ModelError(f"{version.reference} has no metric {metric!r}{nearest(metric, known)}")
     return lambda records: float(evaluator.summarise(records).get(metric, math.nan))
 
 
