@@ -1,0 +1,84 @@
+"""The board for use: compiled by numba, each board one record."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workloads.go import kernel, territory
+from workloads.go.board import BLACK, Board, Rows, Rules, neighbours, zobrist
+from workloads.go.layout import layout
+
+
+class NumbaBoard(Board):
+    """`state` holds everything, one record a board (layout.py); the arrays of `Board` are views of it."""
+
+    def __init__(self, rules: Rules, count: int = 1) -> None:
+        self.rules = rules
+        self.state = np.zeros(count, layout(rules))
+        points = rules.points
+        self.cells = self.state["cells"][:, : points + 1]
+        self.stones = np.lib.stride_tricks.as_strided(
+            self.cells, (count, rules.rows, rules.columns), (self.cells.strides[0], rules.columns, 1)
+        )
+        self.legal = self.state["legal"][:, : points + 1].view(np.bool_)
+        for name in ("to_play", "plies", "passes", "over", "truncated", "last"):
+            setattr(self, name, self.state[name])
+        self.near, self.numbers = neighbours(rules.rows, rules.columns), zobrist()
+        self.every = np.arange(count)
+        self.switches = points, rules.suicide, rules.superko == "simple"
+        empty = np.zeros(1, self.state.dtype)
+        self.start(empty, np.zeros(points, np.int8), BLACK)
+        self.empty = bytes_of(empty)[0]
+        self.bytes = bytes_of(self.state)
+        self.reset()
+
+    def step(self, actions: Rows) -> None:
+        chosen = np.ascontiguousarray(actions, np.int64)
+        if (
+            chosen.shape != self.to_play.shape
+            or kernel.first_illegal(self.state, chosen, self.rules.points) >= 0
+        ):
+            super().step(chosen)  # says what is wrong
+            return
+        self.play(chosen)
+
+    def play(self, actions: NDArray[np.int64], rows: Rows | None = None) -> None:
+        points, suicide, simple = self.switches
+        boards = self.every if rows is None else np.asarray(rows, np.int64)
+        kernel.play_all(
+            *(self.state, boards, self.near, self.numbers),
+            *(actions, points, self.rules.cap, suicide, simple),
+        )
+
+    def reset(self, rows: Rows | None = None) -> None:
+        self.bytes[slice(None) if rows is None else np.asarray(rows, np.int64)] = self.empty
+
+    def reset_done(self) -> None:
+        kernel.reset_done(self.state, self.bytes, self.empty)
+
+    def set_up(self, row: int, stones: NDArray[np.int8], to_play: int = BLACK) -> None:
+        self.start(self.state[row : row + 1], self.checked(stones), to_play)
+
+    def start(self, record: NDArray[np.void], stones: NDArray[np.int8], to_play: int) -> None:
+        kernel.start(record, self.near, self.numbers, stones, to_play, *self.switches)
+
+    def copy(self, source: Rows, target: Rows, other: Board | None = None) -> None:
+        giver = self if other is None else other
+        if not isinstance(giver, NumbaBoard) or giver.rules != self.rules:
+            raise ValueError("boards are copied from boards of the same kind and rules")
+        self.bytes[np.asarray(target)] = giver.bytes[np.asarray(source)]
+
+    def resume(self, row: int, to_play: int) -> None:
+        kernel.resume(self.state[row : row + 1], self.near, self.numbers, to_play, *self.switches)
+
+    def ownership(self, rows: Rows | None = None) -> NDArray[np.int8]:
+        boards = self.every if rows is None else np.asarray(rows, np.int64)
+        owned = np.zeros((len(boards), *self.stones.shape[1:]), np.int8)
+        territory.own_all(self.state, boards, self.near, owned.reshape(len(boards), -1))
+        return owned
+
+
+def bytes_of(state: NDArray[np.void]) -> NDArray[np.uint8]:
+    """Records as rows of bytes, which numpy copies whole: [N, bytes]."""
+    return state.view(np.uint8).reshape(len(state), -1)

@@ -1,0 +1,119 @@
+"""The network: one for boards of every size.
+
+Residual blocks of convolutions, some with a bias from the whole board, as KataGo has them (Wu 2019,
+"Accelerating Self-Play Learning in Go", §3.3): means and maxima over the board, the means also scaled by its
+size. Heads: policy, value, score and ownership (§4). Boards of several sizes may stand in one batch, padded:
+plane ON_BOARD says where a board is.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from workloads.go.board import Board
+from workloads.go.planes import PLANES, observe
+
+ON_BOARD = 8
+USUAL = 9.0  # rows of the board whose pooled numbers are left as they are
+SCORE = 20.0  # points for each unit of the score head
+
+
+class Outputs(NamedTuple):
+    """Through the eyes of the side to move."""
+
+    policy: Tensor  # [B, rows * columns + 1], logits, also of what may not be played
+    value: Tensor  # [B], the logit of winning, halved: tanh of it is -1 to 1
+    score: Tensor  # [B], points with komi, in units of SCORE
+    ownership: Tensor  # [B, rows, columns], logits halved as above
+
+
+class Pool(nn.Module):
+    """[B, C, r, c] to [B, 3 C]: mean, mean scaled by the board's size, maximum, over the board alone."""
+
+    def forward(self, x: Tensor, on: Tensor) -> Tensor:
+        area = on.sum((2, 3))
+        mean = (x * on).sum((2, 3)) / area
+        highest = (x - (1 - on) * 1e4).amax((2, 3))
+        return torch.cat([mean, mean * (area.sqrt() - USUAL) / USUAL, highest], 1)
+
+
+class Block(nn.Module):
+    """A residual block before whose second convolution half of the channels hear of the whole board."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.pool = Pool()
+        self.told = nn.Linear(3 * (width // 2), width - width // 2)
+        self.told_width = width // 2
+        self.norms = nn.ModuleList([Scale(width), Scale(width)])
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor, on: Tensor) -> Tensor:
+        inner = self.first(F.relu(self.norms[0](x)) * on)
+        whole, local = inner[:, : self.told_width], inner[:, self.told_width :]
+        bias = self.told(self.pool(F.relu(whole), on))
+        inner = torch.cat([whole, local + bias[..., None, None]], 1)
+        out: Tensor = x + self.second(F.relu(self.norms[1](inner)) * on)
+        return out
+
+
+class Scale(nn.Module):
+    """A learned factor and bias for each channel: nothing that hangs on the rest of the batch."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class GoNet(nn.Module):
+    """`blocks` residual blocks of `width` channels."""
+
+    def __init__(self, width: int = 32, blocks: int = 4) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(PLANES, width, 3, padding=1)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
+        self.pool = Pool()
+        self.point = nn.Conv2d(width, width, 1)
+        self.told = nn.Linear(3 * width, width)
+        self.move, self.owner = nn.Conv2d(width, 1, 1), nn.Conv2d(width, 1, 1)
+        self.rest = nn.Linear(3 * width, 3)  # pass, value, score
+
+    def forward(self, planes: Tensor) -> Outputs:
+        """`planes` float32 [B, PLANES, rows, columns] as `observe` gives them."""
+        on = planes[:, ON_BOARD : ON_BOARD + 1]
+        x = self.stem(planes) * on
+        for block in self.blocks:
+            x = block(x, on)
+        x = F.relu(x) * on
+        pooled = self.pool(x, on)
+        points = F.relu(self.point(x) + self.told(pooled)[..., None, None])
+        rest = self.rest(pooled)
+        moves = self.move(points).flatten(1)
+        return Outputs(torch.cat([moves, rest[:, :1]], 1), rest[:, 1], rest[:, 2], self.owner(x)[:, 0])
+
+
+class Judge:
+    """A network as the search asks it (search.Evaluate)."""
+
+    def __init__(self, module: nn.Module, device: str = "cpu") -> None:
+        self.module, self.device = module, device
+
+    def __call__(
+        self, board: Board, rows: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    ) -> tuple[
+        np.ndarray[tuple[int, ...], np.dtype[np.float32]], np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    ]:
+        planes = torch.from_numpy(observe(board, rows)).to(self.device)
+        with torch.inference_mode():
+            out = self.module(planes)
+            return out.policy.float().cpu().numpy(), out.value.float().tanh().cpu().numpy()
