@@ -66,7 +66,7 @@ def compare(rules: Rules, games: int, naive: int, seed: int, every: int = 1) -> 
 def test_all_kinds_of_boards_play_alike(suicide: bool, superko: str) -> None:
     for number, ((rows, columns), games) in enumerate(FEW.items()):
         points = rows * columns
-        rules = Rules(rows, columns, 7.0, suicide, superko, 6 * points + 20)  # type: ignore[arg-type]
+        rules = Rules(rows, columns, 7.0, suicide, superko, 5 * points + 10)  # type: ignore[arg-type]
         compare(rules, games, games, number, every=1 if points <= 25 else 4)
 
 
@@ -76,7 +76,7 @@ def test_all_kinds_of_boards_play_alike(suicide: bool, superko: str) -> None:
 def test_10_000_games_are_played_alike(shape: tuple[int, int], suicide: bool, superko: str) -> None:
     assert len(SWITCHES) * sum(games for games, _ in MANY.values()) >= 10_000
     games, naive = MANY[shape]
-    most = 6 * shape[0] * shape[1] + 20
+    most = 5 * shape[0] * shape[1] + 10
     compare(Rules(*shape, 7.0, suicide, superko, most), games, naive, 100)  # type: ignore[arg-type]
 
 
@@ -108,7 +108,7 @@ def eyes(board: Board) -> NDArray[np.bool_]:
 def check(gnugo: Program, size: int, kind: Kind, seed: int, every: int) -> None:
     """A random game in which nobody fills an eye. GNU Go takes dead stones off before it counts: its area is
     ours where each chain has two liberties at the end, which then are two eyes."""
-    board, dice = boards(Rules(size, size, most_plies=450), 1, kind), np.random.default_rng(seed)
+    board, dice = boards(Rules(size, size, most_plies=250), 1, kind), np.random.default_rng(seed)
     for command in (f"boardsize {size}", "clear_board", "komi 0"):
         gnugo.ask(command)
     while not board.done[0]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.go import kernel, territory
+from workloads.go import batches, kernel
 from workloads.go.board import BLACK, Board, Rows, Rules, neighbours, zobrist
 from workloads.go.layout import layout
 
@@ -37,7 +37,7 @@ class NumbaBoard(Board):
         chosen = np.ascontiguousarray(actions, np.int64)
         if (
             chosen.shape != self.to_play.shape
-            or kernel.first_illegal(self.state, chosen, self.rules.points) >= 0
+            or batches.first_illegal(self.state, chosen, self.rules.points) >= 0
         ):
             super().step(chosen)  # says what is wrong
             return
@@ -55,7 +55,7 @@ class NumbaBoard(Board):
         self.bytes[slice(None) if rows is None else np.asarray(rows, np.int64)] = self.empty
 
     def reset_done(self) -> None:
-        kernel.reset_done(self.state, self.bytes, self.empty)
+        batches.reset_done(self.state, self.bytes, self.empty)
 
     def set_up(self, row: int, stones: NDArray[np.int8], to_play: int = BLACK) -> None:
         self.start(self.state[row : row + 1], self.checked(stones), to_play)
@@ -75,7 +75,7 @@ class NumbaBoard(Board):
     def ownership(self, rows: Rows | None = None) -> NDArray[np.int8]:
         boards = self.every if rows is None else np.asarray(rows, np.int64)
         owned = np.zeros((len(boards), *self.stones.shape[1:]), np.int8)
-        territory.own_all(self.state, boards, self.near, owned.reshape(len(boards), -1))
+        batches.own_all(self.state, boards, self.near, owned.reshape(len(boards), -1))
         return owned
 
 

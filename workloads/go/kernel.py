@@ -14,20 +14,9 @@ One file, because numba's cache of compiled code follows changes of one file onl
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
 
-from workloads.go.layout import AFTER, BORDER, COUNT, NAME, SIZE, SQUARES, SUM
-
-
-def compiled(function: Any) -> Any:
-    return numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function)
-
-
-def inlined(function: Any) -> Any:
-    return numba.njit(inline="always", nogil=True, boundscheck=False, error_model="numpy")(function)
+from workloads.go.layout import AFTER, BORDER, COUNT, NAME, SIZE, SQUARES, SUM, compiled, inlined
 
 
 @inlined
@@ -60,6 +49,14 @@ def stood(s, position):
     return False
 
 
+@inlined
+def tally(s, chain, point, change):
+    """A stone of the chain gains (1) or loses (-1) the liberty at a point, an int64."""
+    s.chain[chain, COUNT] += change
+    s.chain[chain, SUM] += change * point
+    s.chain[chain, SQUARES] += change * point * point
+
+
 @compiled
 def refit(s, near, point, suicide):
     """Looks again at an empty point: which colours could play there, but for superko?"""
@@ -70,11 +67,9 @@ def refit(s, near, point, suicide):
         if cell == 0:
             black = white = True
             break
-        if cell == BORDER:
-            continue
-        if in_atari(s, s.stone[other, NAME]) == (cell == 1):
+        if cell != BORDER and in_atari(s, s.stone[other, NAME]) == (cell == 1):
             white = True  # takes a black chain, or joins a white one with another liberty
-        else:
+        elif cell != BORDER:
             black = True
     s.fits[0, point] = black
     s.fits[1, point] = white
@@ -83,17 +78,15 @@ def refit(s, near, point, suicide):
 @compiled
 def take(s, near, chain, side):
     """Takes a chain of `side` (0 black, 1 white) off the board; what stands beside it gains liberties."""
-    stone = np.uint16(chain)
-    while True:
+    stone, size = np.uint16(chain), s.chain[chain, SIZE]
+    for _ in range(size):
         s.cells[stone] = 0
         if not s.was_taken[side, stone]:
             s.was_taken[side, stone] = True
             s.taken[side, s.many[side]] = stone
             s.many[side] += 1
         stone = s.stone[stone, AFTER]
-        if stone == chain:
-            break
-    while True:
+    for _ in range(size):
         for d in range(4):
             other = near[stone, d]
             if s.cells[other] == 1 or s.cells[other] == -1:
@@ -103,12 +96,8 @@ def take(s, near, chain, side):
                     if only != stone:
                         s.loose[s.counts[0]] = only
                         s.counts[0] += 1
-                s.chain[gains, COUNT] += 1
-                s.chain[gains, SUM] += np.int64(stone)
-                s.chain[gains, SQUARES] += np.int64(stone) * np.int64(stone)
+                tally(s, gains, np.int64(stone), 1)
         stone = s.stone[stone, AFTER]
-        if stone == chain:
-            break
     s.hash ^= s.sign[chain]
     s.victims[s.counts[1]] = chain
     s.counts[1] += 1
@@ -118,7 +107,7 @@ def take(s, near, chain, side):
 def refit_taken(s, near, chain, suicide):
     """The points of a chain that was taken, and the empty ones beside them."""
     stone = np.uint16(chain)
-    while True:
+    for _ in range(s.chain[chain, SIZE]):
         if s.cells[stone] == 0:
             refit(s, near, stone, suicide)
         for d in range(4):
@@ -126,8 +115,6 @@ def refit_taken(s, near, chain, suicide):
             if s.cells[other] == 0:
                 refit(s, near, other, suicide)
         stone = s.stone[stone, AFTER]
-        if stone == chain:
-            break
 
 
 @inlined
@@ -136,16 +123,12 @@ def join(s, one, other):
     if s.chain[one, SIZE] < s.chain[other, SIZE]:
         one, other = other, one
     stone = other
-    while True:
+    for _ in range(s.chain[other, SIZE]):
         s.stone[stone, NAME] = one
         stone = s.stone[stone, AFTER]
-        if stone == other:
-            break
     s.stone[one, AFTER], s.stone[other, AFTER] = s.stone[other, AFTER], s.stone[one, AFTER]
-    s.chain[one, SIZE] += s.chain[other, SIZE]
-    s.chain[one, COUNT] += s.chain[other, COUNT]
-    s.chain[one, SUM] += s.chain[other, SUM]
-    s.chain[one, SQUARES] += s.chain[other, SQUARES]
+    for number in range(4):
+        s.chain[one, number] += s.chain[other, number]
     s.sign[one] ^= s.sign[other]
     return one
 
@@ -156,21 +139,14 @@ def put(s, near, numbers, side, point, suicide):
     colour = 1 - 2 * side
     where = np.int64(point)
     point = np.uint16(point)
-    count, total, squares = 0, np.int64(0), np.int64(0)
     s.cells[point] = colour
+    s.chain[point] = 0
     for d in range(4):
         other = near[point, d]
-        cell = s.cells[other]
-        if cell == 0:
-            count += 1
-            total += np.int64(other)
-            squares += np.int64(other) * np.int64(other)
-        elif cell != BORDER:
-            chain = s.stone[other, NAME]
-            s.chain[chain, COUNT] -= 1
-            s.chain[chain, SUM] -= where
-            s.chain[chain, SQUARES] -= where * where
-    s.chain[point, COUNT], s.chain[point, SUM], s.chain[point, SQUARES] = count, total, squares
+        if s.cells[other] == 0:
+            tally(s, point, np.int64(other), 1)
+        elif s.cells[other] != BORDER:
+            tally(s, s.stone[other, NAME], where, -1)
     s.stone[point, NAME] = s.stone[point, AFTER] = point
     s.chain[point, SIZE] = 1
     s.sign[point] = numbers[side, point]
@@ -207,41 +183,25 @@ def put(s, near, numbers, side, point, suicide):
 @compiled
 def after_move(s, near, numbers, side, point):
     """The position that a move of `side` makes."""
-    colour = 1 - 2 * side
-    position = s.hash
+    lost = 2 * side - 1  # the colour of the chains that vanish, all in atari: the enemy's
     breathes = False
     for d in range(4):
         other = near[point, d]
         cell = s.cells[other]
-        if cell == 0:
+        if cell == 0 or (cell != BORDER and in_atari(s, s.stone[other, NAME]) == (cell == lost)):
             breathes = True
-        elif cell == -colour and in_atari(s, s.stone[other, NAME]):
-            breathes = True
-            new = True
-            for e in range(d):
-                if (
-                    s.cells[near[point, e]] == -colour
-                    and s.stone[near[point, e], NAME] == s.stone[other, NAME]
-                ):
-                    new = False
-            if new:
-                position ^= s.sign[s.stone[other, NAME]]
-        elif cell == colour and not in_atari(s, s.stone[other, NAME]):
-            breathes = True
-    if breathes:
-        return position ^ numbers[side, point]
+    position = s.hash ^ numbers[side, point] if breathes else s.hash
+    lost = lost if breathes else -lost
     for d in range(4):
         other = near[point, d]
-        if s.cells[other] == colour:
-            new = True
-            for e in range(d):
-                if (
-                    s.cells[near[point, e]] == colour
-                    and s.stone[near[point, e], NAME] == s.stone[other, NAME]
-                ):
-                    new = False
-            if new:
-                position ^= s.sign[s.stone[other, NAME]]
+        if s.cells[other] != lost or not in_atari(s, s.stone[other, NAME]):
+            continue
+        new = True
+        for e in range(d):
+            if s.cells[near[point, e]] == lost and s.stone[near[point, e], NAME] == s.stone[other, NAME]:
+                new = False
+        if new:
+            position ^= s.sign[s.stone[other, NAME]]
     return position
 
 
@@ -249,8 +209,7 @@ def after_move(s, near, numbers, side, point):
 def allow(s, near, numbers, points, suicide, simple):
     """Writes what the side to move may do."""
     if s.over or s.truncated:
-        for point in range(points + 1):
-            s.legal[point] = False
+        s.legal[:] = False
         return
     side = 0 if s.to_play == 1 else 1
     for point in range(points):
@@ -266,10 +225,7 @@ def allow(s, near, numbers, points, suicide, simple):
         point = s.taken[side, k]
         if s.fits[side, point]:
             position = after_move(s, near, numbers, side, point)
-            if simple:
-                s.legal[point] = position != s.before
-            elif stood(s, position):
-                s.legal[point] = False
+            s.legal[point] = position != s.before if simple else not stood(s, position)
 
 
 @compiled
@@ -299,16 +255,6 @@ def play_all(state, rows, near, numbers, actions, points, cap, suicide, simple):
 
 
 @compiled
-def first_illegal(state, actions, points):
-    """The first board whose action may not be played, -1 = none."""
-    for board in range(len(state)):
-        action = actions[board]
-        if action != -1 and not (0 <= action <= points and state[board].legal[action]):
-            return board
-    return -1
-
-
-@compiled
 def start(state, near, numbers, stones, to_play, points, suicide, simple):
     """A game from a position, int8 [points]; every chain in it has a liberty."""
     s = state[0]
@@ -321,9 +267,7 @@ def start(state, near, numbers, stones, to_play, points, suicide, simple):
     s.was_taken[:] = False
     s.cells[:points] = 0
     s.cells[points] = BORDER
-    s.fits[:] = True
-    if points == 1:
-        s.fits[:] = suicide
+    s.fits[:] = suicide or points > 1
     for point in range(points):
         if stones[point] != 0:
             put(s, near, numbers, 0 if stones[point] == 1 else 1, point, suicide)
@@ -338,11 +282,3 @@ def resume(state, near, numbers, to_play, points, suicide, simple):
     s.to_play, s.passes, s.over = to_play, 0, False
     s.before = s.hash
     allow(s, near, numbers, points, suicide, simple)
-
-
-@compiled
-def reset_done(state, copies, empty):
-    """A new game on every board whose game is done. `copies`: the same boards as bytes, uint8 [N, B]."""
-    for board in range(len(state)):
-        if state[board].over or state[board].truncated:
-            copies[board] = empty

@@ -1,10 +1,10 @@
-"""Whose the points of compiled boards are."""
+"""What is asked of many compiled boards at once beside their moves."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from workloads.go.kernel import compiled
+from workloads.go.layout import compiled
 
 
 @compiled
@@ -40,3 +40,21 @@ def own_all(state, rows, near, owned):
         for point in range(points):
             if own[point] == 8:
                 own[point] = 0
+
+
+@compiled
+def first_illegal(state, actions, points):
+    """The first board whose action may not be played, -1 = none."""
+    for board in range(len(state)):
+        action = actions[board]
+        if action != -1 and not (0 <= action <= points and state[board].legal[action]):
+            return board
+    return -1
+
+
+@compiled
+def reset_done(state, copies, empty):
+    """A new game on every board whose game is done. `copies`: the same boards as bytes, uint8 [N, B]."""
+    for board in range(len(state)):
+        if state[board].over or state[board].truncated:
+            copies[board] = empty
