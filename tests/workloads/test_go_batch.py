@@ -92,6 +92,13 @@ def test_what_is_no_action_for_each_board_is_refused(actions: Any, kind: Kind) -
     assert not board.plies.any() and not board.stones.any()
 
 
+def test_no_boards_and_no_such_kind_are_refused(kind: Kind) -> None:
+    with pytest.raises(ValueError, match="count = 0: at least 1 board"):
+        boards(Rules(3, 3), 0, kind)
+    with pytest.raises(ValueError, match=f"kind = '{kind}s': numba or numpy"):
+        boards(Rules(3, 3), 1, f"{kind}s")  # type: ignore[arg-type]
+
+
 # ---------------------------------------------------------------- starts
 
 
@@ -146,6 +153,10 @@ def test_positions_that_cannot_stand_are_refused(drawing: str, says: str, kind: 
         board.set_up(1, stones(drawing))
     with pytest.raises(ValueError, match="a position is 3 x 3 of -1, 0 and 1"):
         board.set_up(1, np.full((3, 3), 2, np.int8))
+    with pytest.raises(ValueError, match="a position is 3 x 3 of -1, 0 and 1"):
+        board.set_up(1, np.full((3, 3), 257))
+    with pytest.raises(ValueError, match="to_play = 0"):
+        board.set_up(1, stones("... ... ..."), 0)
     assert [state(board, row) for row in range(2)] == before
 
 

@@ -187,7 +187,7 @@ def test_games_that_were_played_read_and_replay(real_data: Path, size: int) -> N
     if not files:
         pytest.skip(f"{folder} holds no games of size {size}")
     found = {}
-    board = boards(Rules(size, size, most_plies=MOST_MOVES))
+    board = boards(Rules(size, size, most_plies=min(MOST_MOVES, 6 * size**2)))
     for path in files:
         try:
             replay(read(path.read_bytes()), board)

@@ -173,11 +173,13 @@ class Board(ABC):
         """The game goes on: passes are forgotten and `to_play` moves; what stood on the board is still
         remembered. A game that was cut off stays so."""
 
-    def checked(self, stones: NDArray[np.int8]) -> NDArray[np.int8]:
+    def checked(self, stones: NDArray[np.int8], to_play: int) -> NDArray[np.int8]:
         """A position, int8 [points]. ValueError where it is none, or a chain has no liberty."""
-        wanted = np.ascontiguousarray(stones, np.int8)
-        if wanted.shape != (self.rules.rows, self.rules.columns) or not np.isin(wanted, (-1, 0, 1)).all():
+        if stones.shape != (self.rules.rows, self.rules.columns) or not np.isin(stones, (-1, 0, 1)).all():
             raise ValueError(f"a position is {self.rules.rows} x {self.rules.columns} of -1, 0 and 1")
+        if to_play not in (BLACK, WHITE):
+            raise ValueError(f"to_play = {to_play}: 1 (black) or -1 (white) is needed")
+        wanted = np.ascontiguousarray(stones, np.int8)
         dead = [point for point in np.flatnonzero(wanted) if not liberties(wanted, int(point))]
         if dead:
             raise ValueError(
@@ -232,11 +234,15 @@ def zobrist() -> NDArray[np.uint64]:
 
 
 def boards(rules: Rules, count: int = 1, kind: Literal["numba", "numpy"] = "numba") -> Board:
-    """`count` empty boards."""
+    """`count` empty boards. ValueError where it is below 1, and for no `kind` there is."""
+    if count < 1:
+        raise ValueError(f"count = {count}: at least 1 board is needed")
+    if kind == "numba":
+        from workloads.go.fast import NumbaBoard
+
+        return NumbaBoard(rules, count)
     if kind == "numpy":
         from workloads.go.reference import NumpyBoard
 
         return NumpyBoard(rules, count)
-    from workloads.go.fast import NumbaBoard
-
-    return NumbaBoard(rules, count)
+    raise ValueError(f"kind = {kind!r}: numba or numpy is needed")

@@ -58,7 +58,7 @@ class NumbaBoard(Board):
         batches.reset_done(self.state, self.bytes, self.empty)
 
     def set_up(self, row: int, stones: NDArray[np.int8], to_play: int = BLACK) -> None:
-        self.start(self.state[row : row + 1], self.checked(stones), to_play)
+        self.start(self.state[row : row + 1], self.checked(stones, to_play), to_play)
 
     def start(self, record: NDArray[np.void], stones: NDArray[np.int8], to_play: int) -> None:
         kernel.start(record, self.near, self.numbers, stones, to_play, *self.switches)

@@ -7,25 +7,24 @@ from typing import Any
 import numba
 import numpy as np
 
-from workloads.go.board import Rules
+from workloads.go.board import LONGEST, Rules
 
 BORDER = 2
 NAME, AFTER = 0, 1
 COUNT, SUM, SQUARES, SIZE = 0, 1, 2, 3
-SIZES = (25, 81, 169, 361)
-"""Points that a record has room for: one compiled kernel serves all boards of a size."""
+SIZES = {25: 256, 81: 512, 169: 1024, 361: 2048}
+"""Points that a record has room for, and positions. Each kind of record is compiled anew: there are few."""
 
 
 def layout(rules: Rules) -> np.dtype[np.void]:
     """The record of a board. Arrays over points have room for the next of `SIZES`."""
     room = next(size for size in SIZES if size >= rules.points)
-    known = 1 << max(rules.cap, 255).bit_length()  # positions: more than the cap; few sizes of it, too
+    known = SIZES[room] if rules.cap < SIZES[room] else 1 << LONGEST.bit_length()
     return np.dtype(
         [
             ("hash", np.uint64),
             ("before", np.uint64),  # the position before the last action
             ("known", np.int64),
-            ("score", np.int32),
             ("plies", np.int32),
             ("last", np.int32),
             ("to_play", np.int8),

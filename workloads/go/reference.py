@@ -151,7 +151,7 @@ class NumpyBoard(Board):
         self.start(chosen, np.zeros((len(chosen), self.rules.points), np.int8), BLACK)
 
     def set_up(self, row: int, stones: NDArray[np.int8], to_play: int = BLACK) -> None:
-        self.start(np.array([row]), self.checked(stones)[None], to_play)
+        self.start(np.array([row]), self.checked(stones, to_play)[None], to_play)
 
     def resume(self, row: int, to_play: int) -> None:
         self.to_play[row], self.passes[row], self.over[row] = to_play, 0, False
