@@ -54,7 +54,7 @@ def first_illegal(state, actions, points):
 
 @compiled
 def reset_done(state, copies, empty):
-    """A new game on every board whose game is done. `copies`: the same boards as bytes, uint8 [N, B]."""
+    """A new game on every board whose game is done. `copies`: the same boards, uint64 [N, words]."""
     for board in range(len(state)):
         if state[board].over or state[board].truncated:
             copies[board] = empty

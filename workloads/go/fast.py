@@ -29,8 +29,8 @@ class NumbaBoard(Board):
         self.switches = points, rules.suicide, rules.superko == "simple"
         empty = np.zeros(1, self.state.dtype)
         self.start(empty, np.zeros(points, np.int8), BLACK)
-        self.empty = bytes_of(empty)[0]
-        self.bytes = bytes_of(self.state)
+        self.empty = words_of(empty)[0]
+        self.words = words_of(self.state)
         self.reset()
 
     def step(self, actions: Rows) -> None:
@@ -52,10 +52,10 @@ class NumbaBoard(Board):
         )
 
     def reset(self, rows: Rows | None = None) -> None:
-        self.bytes[slice(None) if rows is None else np.asarray(rows, np.int64)] = self.empty
+        self.words[slice(None) if rows is None else np.asarray(rows, np.int64)] = self.empty
 
     def reset_done(self) -> None:
-        batches.reset_done(self.state, self.bytes, self.empty)
+        batches.reset_done(self.state, self.words, self.empty)
 
     def set_up(self, row: int, stones: NDArray[np.int8], to_play: int = BLACK) -> None:
         self.start(self.state[row : row + 1], self.checked(stones, to_play), to_play)
@@ -67,7 +67,7 @@ class NumbaBoard(Board):
         giver = self if other is None else other
         if not isinstance(giver, NumbaBoard) or giver.rules != self.rules:
             raise ValueError("boards are copied from boards of the same kind and rules")
-        self.bytes[np.asarray(target)] = giver.bytes[np.asarray(source)]
+        self.words[np.asarray(target)] = giver.words[np.asarray(source)]
 
     def resume(self, row: int, to_play: int) -> None:
         kernel.resume(self.state[row : row + 1], self.near, self.numbers, to_play, *self.switches)
@@ -79,6 +79,6 @@ class NumbaBoard(Board):
         return owned
 
 
-def bytes_of(state: NDArray[np.void]) -> NDArray[np.uint8]:
-    """Records as rows of bytes, which numpy copies whole: [N, bytes]."""
-    return state.view(np.uint8).reshape(len(state), -1)
+def words_of(state: NDArray[np.void]) -> NDArray[np.uint64]:
+    """Records as rows of numbers, which numpy copies whole and not field by field: [N, words]."""
+    return state.view(np.uint64).reshape(len(state), -1)
