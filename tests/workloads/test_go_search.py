@@ -8,10 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from workloads.go.board import BLACK, WHITE, Board, Rules, boards
-from workloads.go.model import GoNet, Judge, Outputs
+from workloads.go.match import play_game
+from workloads.go.model import GoNet, Judge, Outputs, Turned
 from workloads.go.notation import action_of, parse
 from workloads.go.planes import observe
-from workloads.go.search import Floats, Search, schedule
+from workloads.go.players import RandomPlayer
+from workloads.go.search import Floats, Search, SearchPlayer, schedule
 from workloads.go.symmetries import symmetries, turn
 
 RULES = Rules(5, 5, komi=0.5)
@@ -138,6 +140,18 @@ def test_halving_tries_all_then_the_better_half(considered: int, visits: int) ->
         assert counts[0] == counts[1] > counts[considered // 2] >= counts[-1] >= 1
 
 
+def test_a_player_that_searches_takes_what_hangs() -> None:
+    """Against one that moves at random, by the area alone; the board may change between games."""
+    player = SearchPlayer(by_area, visits=40)
+    for size in (4, 5):
+        rules = Rules(size, size, komi=0.5)
+        games = [play_game(player, RandomPlayer(), rules, seed=seed) for seed in range(2)]
+        games += [play_game(RandomPlayer(), player, rules, seed=seed) for seed in range(2)]
+        assert [game.winner for game in games] == [BLACK, BLACK, WHITE, WHITE]
+    again = play_game(player, RandomPlayer(), rules, seed=0)
+    assert again.moves == games[0].moves
+
+
 def test_bad_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="visits = 0: at least 1"):
         Search(by_area, RULES, visits=0)
@@ -213,3 +227,22 @@ def test_a_judge_looks_through_the_eyes_of_the_side_to_move() -> None:
     assert (planes[:, 0] == (board.stones == board.to_play[:, None, None])).all()
     found = Search(Judge(net), RULES, 3, 16).run(board)
     assert board.legal[np.arange(3), found.action].all()
+
+
+def test_turned_positions_are_judged_alike() -> None:
+    judge = Turned(Judge(stirred().float()))
+    moves, rng = symmetries(5, 5), np.random.default_rng(6)
+    board = boards(RULES, len(moves))
+    for _ in range(8):
+        board.step(moves[:, int(rng.choice(np.flatnonzero(board.legal[0])))])
+    logits, value = judge(board, np.arange(len(moves)))
+    assert np.ptp(value) < 1e-6
+    chances = np.exp(logits)
+    np.testing.assert_allclose(chances.sum(1), 1, atol=1e-5)
+    for turned, symmetry in zip(chances, moves, strict=True):
+        np.testing.assert_allclose(turned[symmetry], chances[0], atol=1e-6)
+    plain, _ = judge.judge(board, np.arange(len(moves)))
+    assert np.abs(plain[1][moves[1]] - plain[0]).max() > 1e-3, "the network alone does not see that"
+    search = Search(judge.judge, RULES, 8, 16, at_root=judge)
+    search.run(board)
+    np.testing.assert_allclose(search.value[search.roots], value, atol=1e-6)

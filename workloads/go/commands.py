@@ -156,5 +156,9 @@ def one_line_errors() -> Iterator[None]:
         raise PenstockError(str(error)) from None
 
 
-if __name__ == "__main__":
-    app(prog_name="go")
+if __name__ == "__main__":  # ends as the shell does: one line, exit code 1 or 2
+    try:
+        app(prog_name="go")
+    except PenstockError as error:
+        print(f"go: {error}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, RunFailed) else 2)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from workloads.go.board import Board
 from workloads.go.planes import PLANES, observe
+from workloads.go.symmetries import symmetries, turn
 
 Floats = NDArray[np.float32]
 ON_BOARD = 8
@@ -121,3 +122,24 @@ class Judge:
             seen = torch.from_numpy(planes).contiguous(memory_format=torch.channels_last)
             out = self.module(seen.to(self.device))
             return out.policy.float().cpu().numpy(), out.value.float().tanh().cpu().numpy()
+
+
+class Turned:
+    """What a judge says on average of all symmetries of a position: probabilities and values. A move and its
+    image in a symmetric position are alike then."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+
+    def __call__(self, board: Board, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        planes = observe(board, rows)
+        legal = board.legal[rows]
+        policy, value = np.zeros(legal.shape, np.float64), np.zeros(len(rows), np.float64)
+        moves = symmetries(board.rules.rows, board.rules.columns)
+        for symmetry in moves:
+            logits, worth = self.judge.ask(turn(planes, symmetry))
+            back = np.where(legal, logits[:, symmetry].astype(np.float64), -np.inf)
+            chances = np.exp(back - back.max(1, keepdims=True))
+            policy += chances / chances.sum(1, keepdims=True) / len(moves)
+            value += worth / len(moves)
+        return np.log(np.maximum(policy, 1e-30)).astype(np.float32), value.astype(np.float32)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-from numpy.typing import NDArray
 
 from workloads.go.board import Rules, boards
 from workloads.go.match import gnugo, play_game
 from workloads.go.players import Kind
 from workloads.go.program import Program, ProgramError, ProgramPlayer
+from workloads.go.symmetries import symmetries
 
 PLIES = 4
 TRIES = 100  # for each opening wanted
@@ -35,20 +33,12 @@ def openings(rules: Rules, count: int, seed: int = 0, kind: Kind = "numba") -> l
                 moves.append(int(rng.choice(legal)))
                 board.step(moves[-1:])
         if len(moves) == PLIES:
-            found.setdefault(min(each.tobytes() for each in symmetries(board.stones[0])), tuple(moves))
+            stones, ways = board.stones[0].ravel(), symmetries(rules.rows, rules.columns)[:, :-1]
+            found.setdefault(min(stones[way].tobytes() for way in ways), tuple(moves))
     if len(found) < count:
         size = f"{rules.rows} x {rules.columns}"
         raise ValueError(f"{count} openings: {len(found)} different ones were found on a board of {size}")
     return list(found.values())
-
-
-def symmetries(stones: NDArray[np.int8]) -> Iterator[NDArray[np.int8]]:
-    """The board turned and mirrored onto itself: 8 ways when it is square, else 4."""
-    turns = (0, 1, 2, 3) if stones.shape[0] == stones.shape[1] else (0, 2)
-    for turn in turns:
-        turned = np.rot90(stones, turn)
-        yield turned
-        yield turned[:, ::-1]
 
 
 def fair_komi(

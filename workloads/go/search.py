@@ -34,17 +34,24 @@ class Found(NamedTuple):
 class Search:
     """`trees` games at once, `visits` simulations for each, over the `considered` most promising actions.
 
-    ValueError where a number is below 1. The search of one game does not hang on the others but for the
-    network's rounding.
+    `at_root` judges the roots, in place of `evaluate`. ValueError where a number is below 1. The search of
+    one game does not hang on the others but for the network's rounding.
     """
 
     def __init__(
-        self, evaluate: Evaluate, rules: Rules, trees: int = 1, visits: int = 64, considered: int = 16
+        self,
+        evaluate: Evaluate,
+        rules: Rules,
+        trees: int = 1,
+        visits: int = 64,
+        considered: int = 16,
+        at_root: Evaluate | None = None,
     ) -> None:
         for name, value in (("trees", trees), ("visits", visits), ("considered", considered)):
             if value < 1:
                 raise ValueError(f"{name} = {value}: at least 1 is needed")
-        self.evaluate, self.rules, self.visits, self.considered = evaluate, rules, visits, considered
+        self.evaluate, self.at_root = evaluate, at_root or evaluate
+        self.rules, self.visits, self.considered = rules, visits, considered
         many = trees * (visits + 1)
         self.nodes = boards(rules, many)
         self.roots = np.arange(trees, dtype=np.int64) * (visits + 1)
@@ -62,7 +69,7 @@ class Search:
             raise ValueError(f"{len(chosen)} boards for {len(self.roots)} trees")
         roots = self.roots[: len(chosen)]
         self.nodes.copy(chosen, roots, board)
-        self.open(roots)
+        self.open(roots, self.at_root)
         gumbel = np.zeros((len(roots), self.rules.actions), np.float32)
         if noise is not None:
             gumbel = noise.gumbel(size=gumbel.shape).astype(np.float32)
@@ -91,13 +98,13 @@ class Search:
         self.nodes.copy(parents[fresh], ends[fresh])
         self.nodes.play(actions[fresh], ends[fresh])
         self.child[parents[fresh], actions[fresh]] = ends[fresh]
-        self.open(ends[fresh])
+        self.open(ends[fresh], self.evaluate)
         found = np.zeros(len(depth), np.float32)
         found[trees] = self.value[ends]
         return found
 
-    def open(self, nodes: NDArray[np.int64]) -> None:
-        """What the network says of new nodes; where the game is done, who has won."""
+    def open(self, nodes: NDArray[np.int64], evaluate: Evaluate) -> None:
+        """What the judge says of new nodes; where the game is done, who has won."""
         self.tried[nodes], self.total[nodes], self.child[nodes] = 0, 0, tree.NOWHERE
         self.logits[nodes] = tree.FAR
         done = self.nodes.done[nodes]
@@ -106,7 +113,7 @@ class Search:
             black = np.sign(self.nodes.value(ended))
             self.value[ended] = black * self.nodes.to_play[ended]
         if len(going):
-            logits, value = self.evaluate(self.nodes, going)
+            logits, value = evaluate(self.nodes, going)
             self.logits[going] = np.where(self.nodes.legal[going], logits, tree.FAR)
             self.value[going] = value
 
@@ -149,3 +156,18 @@ def schedule(considered: int, visits: int) -> NDArray[np.int64]:
             tried += 1
         left = max(2, left // 2)
     return np.array(plan[:visits])
+
+
+class SearchPlayer:
+    """Plays what a search finds, on boards of any rules (players.Player)."""
+
+    def __init__(
+        self, evaluate: Evaluate, visits: int = 64, considered: int = 16, at_root: Evaluate | None = None
+    ) -> None:
+        self.evaluate, self.visits, self.considered, self.at_root = evaluate, visits, considered, at_root
+        self.search: Search | None = None
+
+    def choose(self, board: Board, row: int, rng: np.random.Generator) -> int:
+        if self.search is None or self.search.rules != board.rules:
+            self.search = Search(self.evaluate, board.rules, 1, self.visits, self.considered, self.at_root)
+        return int(self.search.run(board, [row]).action[0])
