@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.go.board import BLACK, WHITE, Board, Rules, boards
+from workloads.go.board import BLACK, WHITE, Board, Kind, Rules, boards
 
-Kind = Literal["numba", "numpy"]
 KINDS: tuple[Kind, ...] = ("numba", "numpy")
 STONES = {"X": BLACK, "O": WHITE}
 FIELDS = ("stones", "to_play", "legal", "plies", "passes", "over", "truncated", "last")

@@ -25,6 +25,7 @@ BLACK, WHITE, EMPTY = 1, -1, 0
 LONGEST = 32_000  # plies of a game that can be kept: positions are counted in 16 bits
 Rows = Sequence[int] | NDArray[np.integer]
 Reason = Literal["over", "occupied", "suicide", "superko"]
+Kind = Literal["numba", "numpy"]
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ def zobrist() -> NDArray[np.uint64]:
     return drawn
 
 
-def boards(rules: Rules, count: int = 1, kind: Literal["numba", "numpy"] = "numba") -> Board:
+def boards(rules: Rules, count: int = 1, kind: Kind = "numba") -> Board:
     """`count` empty boards. ValueError where it is below 1, and for no `kind` there is."""
     if count < 1:
         raise ValueError(f"count = {count}: at least 1 board is needed")

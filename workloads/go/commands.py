@@ -14,11 +14,11 @@ import typer
 
 from penstock.cli.shell import JsonOption, Shell, standard_output
 from penstock.errors import PenstockError, RunFailed
-from workloads.go.board import Rules
+from workloads.go.board import Kind, Rules
 from workloads.go.gtp import Engine
 from workloads.go.match import Game, elo, gnugo, match
 from workloads.go.openings import openings
-from workloads.go.players import Kind, Player, RandomPlayer
+from workloads.go.players import Player, RandomPlayer
 from workloads.go.program import Program, ProgramError, ProgramPlayer
 
 Size = Annotated[int, typer.Option("--size", "--rows", help="Points along each side, 1 to 19.")]

@@ -26,12 +26,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from workloads.go.board import BLACK, WHITE, Board, Rules, boards
+from workloads.go.board import BLACK, WHITE, Board, Kind, Rules, boards
 from workloads.go.drawing import picture, text
 from workloads.go.planes import KOMI, PLANES, observe
 
 Reward = Literal["win", "score", "shaped"]
-Kind = Literal["numba", "numpy"]
 Observation = dict[str, NDArray[Any]]
 Rewards = NDArray[np.float64]
 OPTIONS = {"stones", "to_play", "moves"}

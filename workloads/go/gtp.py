@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from workloads.go import handicap
-from workloads.go.board import WHITE, Board, Rules, boards
+from workloads.go.board import WHITE, Board, Kind, Rules, boards
 from workloads.go.notation import NAMES, action_of, brief, colour_of, diagram, vertex
-from workloads.go.players import Kind, Player
+from workloads.go.players import Player
 from workloads.go.protocol import Protocol, clock, whole
 from workloads.go.record import MOST_BYTES, Record, advance, read, replay, write
 

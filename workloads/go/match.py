@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from workloads.go.board import BLACK, SAYS, WHITE, Board, Rules, boards
+from workloads.go.board import BLACK, SAYS, WHITE, Board, Kind, Rules, boards
 from workloads.go.notation import NAMES, vertex
-from workloads.go.players import Follower, Kind, Player
+from workloads.go.players import Follower, Player
 from workloads.go.record import Record, write
 
 GNUGO = (

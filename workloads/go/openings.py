@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from workloads.go.board import Rules, boards
+from workloads.go.board import Kind, Rules, boards
 from workloads.go.match import gnugo, play_game
-from workloads.go.players import Kind
 from workloads.go.program import Program, ProgramError, ProgramPlayer
 from workloads.go.symmetries import symmetries
 

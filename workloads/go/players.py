@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from workloads.go.board import Board, Rules, neighbours
-
-Kind = Literal["numba", "numpy"]
 
 
 class Player(Protocol):

@@ -14,8 +14,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from workloads.go.board import Rules, boards
-from workloads.go.env import Kind, Observation, Reward, Rewards, known, opening, play, settled, spaces_of
+from workloads.go.board import Kind, Rules, boards
+from workloads.go.env import Observation, Reward, Rewards, known, opening, play, settled, spaces_of
 from workloads.go.planes import Planes, observe
 
 MOST = 1 << 16  # boards
