@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA := $(or $(PENSTOCK_TEST_DATA),$(wildcard ../shared/data))
 
-.PHONY: install demo test unit lint soak clean
+.PHONY: install demo test unit lint soak gnugo clean
 install: $(STAMP)
 
 # The stamp holds what was installed: a second call does nothing until the pins or the metadata change.
@@ -27,11 +27,15 @@ lint: install
 unit: install
 	$(BIN)/pytest tests/unit
 
-test: lint
+test: lint gnugo
 	PENSTOCK_TEST_DATA="$(DATA)" $(BIN)/pytest -m "not soak" $(TESTS)
 
-soak: install
+soak: install gnugo
 	PENSTOCK_TEST_DATA="$(DATA)" $(BIN)/pytest -m soak -s $(TESTS)
+
+# Whom the Go boards and matches are checked against; where it cannot be installed those tests skip and say so.
+gnugo:
+	@command -v gnugo >/dev/null || test -x /usr/games/gnugo || { test "$$(id -u)" = 0 && echo "GNU Go is missing: apt-get install -y gnugo" && apt-get install -y -qq gnugo >/dev/null; } || echo "GNU Go is missing and could not be installed: its tests skip (apt-get install gnugo)"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
