@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from workloads.go.board import Kind, Rules, boards
 from workloads.go.env import Observation, Reward, Rewards, known, opening, play, settled, spaces_of
 from workloads.go.planes import Planes, observe
+from workloads.go.players import useful
 
 MOST = 1 << 16  # boards
 Flags = NDArray[np.bool_]
@@ -175,18 +176,7 @@ class OpponentVectorEnv(GoVectorEnv):
 
 
 def random_moves(planes: Planes, legal: Flags, random: np.random.Generator) -> Actions:
-    """Uniformly a legal move that does not fill an eye of its own; a pass where there is none. An eye: all
-    neighbours are own stones, and at most one diagonal point, none beside the border, the enemy's."""
-    own, enemy = planes[:, 0] == 1, planes[:, 1] == 1
-    inside = np.pad(np.ones(own.shape[1:], np.int8), 1)
-    wall = np.pad(own, ((0, 0), (1, 1), (1, 1)), constant_values=True)
-    closed = wall[:, :-2, 1:-1] & wall[:, 2:, 1:-1] & wall[:, 1:-1, :-2] & wall[:, 1:-1, 2:]
-    foes = np.pad(enemy, ((0, 0), (1, 1), (1, 1))).astype(np.int8)
-    corners = [(slice(None, -2), slice(None, -2)), (slice(None, -2), slice(2, None))]
-    corners += [(slice(2, None), slice(None, -2)), (slice(2, None), slice(2, None))]
-    cut = sum(foes[:, down, across] for down, across in corners)
-    whole = sum(inside[down, across] for down, across in corners) == 4
-    eye = closed & (cut <= whole)
-    moves = legal[:, :-1] & ~eye.reshape(len(legal), -1)
+    """Uniformly a legal move that fills no eye of its own (players.useful); a pass where there is none."""
+    moves = useful(planes[:, 0] == 1, planes[:, 1] == 1, legal)
     wished = np.concatenate([moves, ~moves.any(1, keepdims=True)], 1)
     return np.asarray(((1 - random.random(wished.shape)) * wished).argmax(1), np.int64)
