@@ -38,9 +38,9 @@ class RandomPlayer:
 
 
 def useful(own: Flags, enemy: Flags, legal: Flags) -> Flags:
-    """The legal points that are no eye of one's own, bool [n, points]. `own`, `enemy`
-    bool [n, rows, columns], `legal` bool [n, actions]. An eye: all neighbours are own stones, and at most one diagonal point, none
-    beside the border, is the enemy's."""
+    """The legal points that are no eye of one's own, bool [n, points]. `own`, `enemy`: bool
+    [n, rows, columns]; `legal`: bool [n, actions]. An eye: all neighbours are own stones, and at most one
+    diagonal point, none beside the border, is the enemy's."""
     inside = np.pad(np.ones(own.shape[1:], np.int8), 1)
     wall = np.pad(own, ((0, 0), (1, 1), (1, 1)), constant_values=True)
     closed = wall[:, :-2, 1:-1] & wall[:, 2:, 1:-1] & wall[:, 1:-1, :-2] & wall[:, 1:-1, 2:]
