@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from penstock.workload import AOut, QIn, Refusal
@@ -24,4 +25,25 @@ class Chat(Protocol[QIn, AOut]):
     def stream(self, request: QIn) -> Iterator[str | AOut | Refusal]:
         """Pieces of text, none of which splits a character, then the whole answer, whose text they are when
         joined; of a bad request a Refusal alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class Position:
+    """A board game as it stands. `stones`: rows from the top, 1 black, -1 white, 0 empty; `legal`: the words
+    that a request's moves may go on with; `score`: black's points ahead as it stands."""
+
+    stones: tuple[tuple[int, ...], ...]
+    to_play: str
+    legal: tuple[str, ...]
+    over: bool
+    score: float
+
+
+@runtime_checkable
+class Board(Protocol[QIn]):
+    """It plays a board game."""
+
+    def position(self, request: QIn) -> Position | Refusal:
+        """What stands after the moves of a request, at once: nothing is thought about."""
         ...

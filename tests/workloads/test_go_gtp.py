@@ -14,10 +14,12 @@ from workloads.go.board import BLACK, WHITE, Board, Rules, boards
 from workloads.go.gtp import Engine
 from workloads.go.match import gnugo
 from workloads.go.notation import action_of, diagram, parse, vertex
-from workloads.go.players import RandomPlayer
+from workloads.go.players import Player, RandomPlayer
 from workloads.go.program import Program
 from workloads.go.protocol import LONGEST_LINE
 from workloads.go.record import MOST_BYTES, MOST_MOVES, Record, read, replay, write
+from workloads.go.search import Floats
+from workloads.go.thinking import Thinker
 
 KO = """
 . X O .
@@ -37,7 +39,7 @@ class Fixed:
         return self.actions.pop(0)
 
 
-def engine(size: int = 5, player: Fixed | RandomPlayer | None = None, **rules: object) -> Engine:
+def engine(size: int = 5, player: Player | None = None, **rules: object) -> Engine:
     given = replace(Rules(size, size), **rules)  # type: ignore[arg-type]
     return Engine(player or RandomPlayer(), given, kind="numpy")
 
@@ -337,10 +339,89 @@ def test_scores_and_status_are_tromp_taylor_s() -> None:
     assert " 5 X . . . .  5" in shown and "white to play" in shown
 
 
-def test_time_commands_are_taken_in() -> None:
-    go = engine()
-    say(go, "time_settings 0 30 1", "time_left b 10 0", "kgs-time_settings byoyomi 10 30 5")
-    assert say(go, "kgs-time_settings none") == ""
+class Timed:
+    """Keeps what time it is given, and takes some of `seconds` by a clock of its own."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.takes, self.now, self.given = list(seconds), 0.0, list[float | None]()
+        self.action = 25  # a move, as players.Moved has it
+
+    def think(
+        self, board: Board, row: int, rng: np.random.Generator | None = None, seconds: float | None = None
+    ) -> Timed:
+        self.given.append(seconds)
+        self.now += self.takes.pop(0) if self.takes else 0
+        return self
+
+    def choose(self, board: Board, row: int, rng: np.random.Generator) -> int:
+        self.think(board, row)
+        return self.action
+
+
+@pytest.mark.parametrize(
+    ("lines", "share"),
+    [
+        ((), None),
+        (("time_settings 60 0 0",), 2.0),
+        (("time_settings 0 30 1",), 27.0),
+        (("time_settings 60 300 25",), 2.0 + 0.9 * 12),
+        (("time_settings 60 30 0",), None),  # so GTP says no limit
+        (("time_settings 0 0 0",), None),
+        (("time_settings 60 0 0", "time_left b 30 0"), 1.0),
+        (("time_settings 60 0 0", "time_left w 30 0"), 2.0),
+        (("time_settings 60 0 0", "time_left b 0 0"), 0.01),
+        (("time_settings 60 300 25", "time_left b 100 5"), 18.0),
+        (("time_settings 60 300 25", "time_left b 30 0"), 1.0 + 0.9 * 12),
+        (("time_left b 90 0",), 3.0),
+        (("time_left b 0 0",), None),
+        (("kgs-time_settings absolute 60",), 2.0),
+        (("kgs-time_settings byoyomi 60 30 5",), 2.0 + 27.0),
+        (("kgs-time_settings byoyomi 60 30 5", "time_left b 30 5"), 27.0),
+        (("kgs-time_settings canadian 60 300 25",), 2.0 + 0.9 * 12),
+        (("time_settings 60 0 0", "kgs-time_settings none"), None),
+        (("time_settings 60 0 0", "time_left b 30 0", "clear_board"), 2.0),
+    ],
+)
+def test_a_move_has_its_share_of_the_time(lines: tuple[str, ...], share: float | None) -> None:
+    player = Timed()
+    say(engine(player=player), *lines, "genmove b")
+    assert player.given == [None if share is None else pytest.approx(share)]
+
+
+def test_main_time_that_was_used_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    player = Timed(30, 0, 1000, 0)
+    monkeypatch.setattr("workloads.go.gtp.monotonic", lambda: player.now)
+    go = engine(player=player)
+    say(go, "time_settings 60 20 2", "genmove b", "genmove w", "genmove b", "genmove b")
+    assert player.given == [pytest.approx(each) for each in (11, 11, 10, 9)]
+    say(go, "time_left b 5 1", "genmove b", "genmove b", "reg_genmove w")
+    assert player.given[4:] == [pytest.approx(each) for each in (4.5, 9, 11)]
+
+
+def test_a_thinker_is_timed_and_keeps_its_tree_through_the_engine() -> None:
+    asked = 0
+
+    def even(board: Board, rows: np.ndarray) -> tuple[Floats, Floats]:
+        nonlocal asked
+        asked += len(rows)
+        return np.zeros((len(rows), board.rules.actions), np.float32), np.zeros(len(rows), np.float32)
+
+    thinker = Thinker(even, 60, considered=2)
+    go = Engine(thinker, Rules(5, 5))
+    assert say(go, "time_settings 600 0 0", "genmove b") == "A5" and asked == 61
+    say(go, "play w B5", "genmove b")
+    assert asked < 2 * 61, "what was known below the two moves is not asked again"
+    thinker.clock, moved = iter([0.0, 0.5, 25.0]).__next__, asked
+    say(go, "undo", "undo", "play w C3", "genmove b")  # a share of 20 s
+    assert asked == moved + 1 + 2, "the root and one batch"
+
+
+def test_players_that_know_no_time_have_all_of_it() -> None:
+    go = engine(player=Fixed(3))
+    assert say(go, "time_settings 0 30 1", "time_left b 10 0", "genmove b") == "D5"
+    says = "syntax error: time system hourglass; none, absolute, byoyomi, canadian are possible"
+    assert fault(go, "kgs-time_settings hourglass 1") == says
+    assert fault(go, "kgs-time_settings byoyomi 1") == "syntax error: byoyomi takes 3 numbers, not 1"
 
 
 # ---------------------------------------------------------------- handicap and files

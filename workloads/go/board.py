@@ -84,7 +84,8 @@ class Board(ABC):
     `stones` int8 [N, rows, columns]: 1 black, -1 white, 0 empty. `to_play` int8 [N]: 1 or -1. `legal`
     bool [N, actions]: what the side to move may do, nothing where the game is done. `plies` int32 [N].
     `passes` int8 [N]: in a row, just now. `over` bool [N]: two passes. `truncated` bool [N]: cut off.
-    `last` int32 [N]: the last action, -1 at the start.
+    `last` int32 [N]: the last action, -1 at the start. `komi` float32 [N]: that of the game under way, the
+    rules' unless written over; the one array that may be.
     """
 
     rules: Rules
@@ -96,6 +97,10 @@ class Board(ABC):
     over: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
     last: NDArray[np.int32]
+    komi: NDArray[np.float32]
+
+    @abstractmethod
+    def __init__(self, rules: Rules, count: int = 1) -> None: ...
 
     def __len__(self) -> int:
         return len(self.to_play)
@@ -146,7 +151,8 @@ class Board(ABC):
 
     def value(self, rows: Rows | None = None) -> NDArray[np.float32]:
         """Black's points minus White's, komi counted, float32 [n]."""
-        return np.asarray(self.score(rows) - np.float32(self.rules.komi), np.float32)
+        komi = self.komi if rows is None else self.komi[np.asarray(rows, np.int64)]
+        return np.asarray(self.score(rows) - komi, np.float32)
 
     def score(self, rows: Rows | None = None) -> NDArray[np.int32]:
         """Black's area minus White's as the stones stand, without komi, int32 [n]."""
@@ -193,6 +199,11 @@ class Board(ABC):
     def copy(self, source: Rows, target: Rows, other: Board | None = None) -> None:
         """Boards `source` of `other` (of the same kind and rules; None: of these) become boards `target`
         here, with their whole past."""
+
+    @abstractmethod
+    def same(self, rows: Rows, other: Board, row: int) -> NDArray[np.bool_]:
+        """Which of the boards `rows` are what board `row` of `other` (of the same kind and rules) is, with
+        their whole past: all that is remembered is compared. A copy played alike stays the same."""
 
     @abstractmethod
     def ownership(self, rows: Rows | None = None) -> NDArray[np.int8]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +29,15 @@ def picture(stones: NDArray[np.int8], last: int = -1) -> NDArray[np.uint8]:
         if row * columns + column == last:
             cell[distance < 0.15 * CELL] = MARK
     return image
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """PNG of uint8 [high, wide, 3]."""
+    from PIL import Image  # the environments do without
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
 
 
 def text(stones: NDArray[np.int8], to_play: int) -> str:

@@ -22,7 +22,7 @@ class NumbaBoard(Board):
             self.cells, (count, rules.rows, rules.columns), (self.cells.strides[0], rules.columns, 1)
         )
         self.legal = self.state["legal"][:, : points + 1].view(np.bool_)
-        for name in ("to_play", "plies", "passes", "over", "truncated", "last"):
+        for name in ("to_play", "plies", "passes", "over", "truncated", "last", "komi"):
             setattr(self, name, self.state[name])
         self.near, self.numbers = neighbours(rules.rows, rules.columns), zobrist()
         self.every = np.arange(count)
@@ -62,12 +62,22 @@ class NumbaBoard(Board):
 
     def start(self, record: NDArray[np.void], stones: NDArray[np.int8], to_play: int) -> None:
         kernel.start(record, self.near, self.numbers, stones, to_play, *self.switches)
+        record["komi"] = self.rules.komi
 
     def copy(self, source: Rows, target: Rows, other: Board | None = None) -> None:
-        giver = self if other is None else other
-        if not isinstance(giver, NumbaBoard) or giver.rules != self.rules:
-            raise ValueError("boards are copied from boards of the same kind and rules")
+        giver = self if other is None else self.kin(other)
         self.words[np.asarray(target)] = giver.words[np.asarray(source)]
+
+    def same(self, rows: Rows, other: Board, row: int) -> NDArray[np.bool_]:
+        return np.asarray(
+            (self.words[np.asarray(rows, np.int64)] == self.kin(other).words[row]).all(1), np.bool_
+        )
+
+    def kin(self, other: Board) -> NumbaBoard:
+        if not isinstance(other, NumbaBoard) or other.rules != self.rules:
+            kind = type(other).__name__
+            raise ValueError(f"boards of the same kind and rules are needed, not {kind} of {other.rules}")
+        return other
 
     def resume(self, row: int, to_play: int) -> None:
         kernel.resume(self.state[row : row + 1], self.near, self.numbers, to_play, *self.switches)

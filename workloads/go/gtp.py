@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 
 from workloads.go import handicap
 from workloads.go.board import WHITE, Board, Kind, Rules, boards
 from workloads.go.notation import NAMES, action_of, brief, colour_of, diagram, vertex
-from workloads.go.players import Player
-from workloads.go.protocol import Protocol, clock, whole
+from workloads.go.players import Player, Timed
+from workloads.go.protocol import Protocol, times, whole
 from workloads.go.record import MOST_BYTES, Record, advance, read, replay, write
 
 NAME, VERSION = "Penstock", "1"
+MOVES = 30  # into so many shares main time is divided, anew at each move
+RESERVE = 0.9  # the part of byo-yomi that is used; the rest is for the way there and back
+LEAST = 0.01  # seconds
+
+
+@dataclass(frozen=True)
+class Clock:
+    """`main` seconds, then `period` seconds for each `stones` moves."""
+
+    main: float = 0.0
+    period: float = 0.0
+    stones: int = 0
+
+    @property
+    def share(self) -> float:
+        """Seconds for the next move: of main time a thirtieth, and of a period the share of one move."""
+        return max(self.main / MOVES + RESERVE * self.period / max(self.stones, 1), LEAST)
 
 
 class Engine(Protocol):
@@ -25,7 +43,9 @@ class Engine(Protocol):
     to move. The same colour may play twice and the game may go on after two passes: the side to move is set
     by `Board.resume`, which adds nothing to the history and forgets nothing, so that superko stays exact;
     `undo` plays the record again without its last move. A setup (handicap, loadsgf) starts a history.
-    Every stone counts as alive. `kgs-genmove_cleanup` is a plain genmove. Time is not managed.
+    Every stone counts as alive. `kgs-genmove_cleanup` is a plain genmove. A player that can be timed
+    (players.Timed) gets `Clock.share` for a move: what `time_left` said last counts, less what genmove has
+    taken of main time since; a period is taken to be whole until told otherwise.
     """
 
     def __init__(
@@ -39,12 +59,14 @@ class Engine(Protocol):
         self.player, self.kind = player, kind
         self.rng = np.random.default_rng(seed)
         super().__init__()
+        self.settings: Clock | None = None  # None: no limit
+        self.clocks: dict[int, Clock] = {}  # of a colour, where it is not `settings`
         self.start(Record(self.given.rows, self.given.komi))
         self.commands |= {
             "name": (lambda _: NAME, 0, 0),
             "version": (lambda _: VERSION, 0, 0),
             "boardsize": (self.boardsize, 1, 1),
-            "clear_board": (lambda _: self.start(Record(self.record.size, self.record.komi)), 0, 0),
+            "clear_board": (self.clear_board, 0, 0),
             "komi": (self.komi, 1, 1),
             "fixed_handicap": (self.fixed_handicap, 1, 1),
             "place_free_handicap": (self.place_free_handicap, 1, 1),
@@ -54,9 +76,9 @@ class Engine(Protocol):
             "reg_genmove": (self.reg_genmove, 1, 1),
             "kgs-genmove_cleanup": (self.genmove, 1, 1),
             "undo": (self.undo, 0, 0),
-            "time_settings": (clock, 3, 3),
+            "time_settings": (self.time_settings, 3, 3),
             "time_left": (self.time_left, 3, 3),
-            "kgs-time_settings": (lambda words: clock(words[1:]), 1, 4),
+            "kgs-time_settings": (self.kgs_time_settings, 1, 4),
             "final_score": (self.final_score, 0, 0),
             "final_status_list": (self.final_status_list, 1, 1),
             "loadsgf": (self.loadsgf, 1, 2),
@@ -86,6 +108,10 @@ class Engine(Protocol):
         if not 1 <= size <= 19:
             raise ValueError("unacceptable size")
         return self.start(Record(size, self.record.komi))
+
+    def clear_board(self, words: list[str]) -> str:
+        self.clocks = {}
+        return self.start(Record(self.record.size, self.record.komi))
 
     def komi(self, words: list[str]) -> str:
         try:
@@ -121,7 +147,9 @@ class Engine(Protocol):
         return self.move(colour_of(words[0]), self.action(words[1]))
 
     def genmove(self, words: list[str]) -> str:
+        began = monotonic()
         action = self.choice(colour_of(words[0]))
+        self.spend(colour_of(words[0]), monotonic() - began)
         if action is None:
             return "resign"
         self.move(colour_of(words[0]), action)
@@ -184,9 +212,40 @@ class Engine(Protocol):
             f"{NAMES[colour]} {self.vertices([each])}" for colour, each in self.record.moves[::-1]
         )
 
+    # ---------------------------------------------------------------- time
+
+    def time_settings(self, words: list[str]) -> str:
+        """A period for no moves means no limit, as GTP has it, and so does no time at all."""
+        main, period, stones = times(words)
+        limited = stones > 0 if period else main > 0
+        self.settings, self.clocks = Clock(main, period, stones) if limited else None, {}
+        return ""
+
+    def kgs_time_settings(self, words: list[str]) -> str:
+        """In byo-yomi each move has its period, of which there are several."""
+        kind, *numbers = words
+        wanted = {"none": 0, "absolute": 1, "byoyomi": 3, "canadian": 3}
+        if kind not in wanted:
+            raise ValueError(f"syntax error: time system {brief(kind)}; {', '.join(wanted)} are possible")
+        if len(numbers) != wanted[kind]:
+            raise ValueError(f"syntax error: {kind} takes {wanted[kind]} numbers, not {len(numbers)}")
+        main, period, stones = [*numbers, "0", "0", "0"][:3]
+        return self.time_settings([main, period, "1" if kind == "byoyomi" else stones])
+
     def time_left(self, words: list[str]) -> str:
-        colour_of(words[0])
-        return clock(words[1:])
+        """No stones: main time. Where a period is for one move, KGS counts periods in place of stones."""
+        colour, (seconds, stones) = colour_of(words[0]), times(words[1:])
+        given = self.settings or Clock()
+        if stones:
+            self.clocks[colour] = Clock(0, seconds, min(stones, given.stones or stones))
+        elif seconds or self.settings:  # nothing left of no limit is no limit
+            self.clocks[colour] = replace(given, main=seconds)
+        return ""
+
+    def spend(self, colour: int, seconds: float) -> None:
+        clock = self.clocks.get(colour, self.settings)
+        if clock is not None:
+            self.clocks[colour] = replace(self.settings or Clock(), main=max(clock.main - seconds, 0))
 
     # ---------------------------------------------------------------- helpers
 
@@ -197,7 +256,10 @@ class Engine(Protocol):
         return ""
 
     def choice(self, colour: int) -> int | None:
-        return self.player.choose(self.board, self.look(colour), self.rng)
+        row, clock = self.look(colour), self.clocks.get(colour, self.settings)
+        if clock is not None and isinstance(self.player, Timed):
+            return self.player.think(self.board, row, seconds=clock.share).action
+        return self.player.choose(self.board, row, self.rng)
 
     def look(self, colour: int) -> int:
         """The number of a board that is the game's with `colour` to move."""

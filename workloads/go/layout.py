@@ -27,6 +27,7 @@ def layout(rules: Rules) -> np.dtype[np.void]:
             ("known", np.int64),
             ("plies", np.int32),
             ("last", np.int32),
+            ("komi", np.float32),
             ("to_play", np.int8),
             ("passes", np.int8),
             ("over", np.bool_),

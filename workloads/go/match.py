@@ -71,23 +71,26 @@ def play_game(
     rng = {BLACK: np.random.default_rng(black_seed), WHITE: np.random.default_rng(white_seed)}
     moves = list(opening)
 
-    def ended(loser: int, how: str, reason: str) -> Game:
-        points = int(board.score()[0]) - rules.komi
-        winner = -loser or int(np.sign(points))
-        result = f"{'B' if winner == BLACK else 'W'}+{how or f'{abs(points):g}'}" if winner else "Draw"
-        return Game(rules, tuple(moves), winner, points, reason, result)
-
     while not board.done[0]:
         colour = int(board.to_play[0])
         action = players[colour].choose(board, 0, rng[colour])
         if action is None:
-            return ended(colour, "Resign", f"{NAMES[colour]} resigned")
+            return ended(board, moves, f"{NAMES[colour]} resigned", colour, "Resign")
         wrong = illegal(board, action)
         if wrong:
-            return ended(colour, "Forfeit", f"{NAMES[colour]}'s illegal move {len(moves) + 1}: {wrong}")
+            fault = f"{NAMES[colour]}'s illegal move {len(moves) + 1}: {wrong}"
+            return ended(board, moves, fault, colour, "Forfeit")
         board.step([action])
         moves.append(action)
-    return ended(0, "", "both passed" if board.over[0] else f"cut off after {len(moves)} moves")
+    return ended(board, moves, "both passed" if board.over[0] else f"cut off after {len(moves)} moves")
+
+
+def ended(board: Board, moves: Sequence[int], reason: str, loser: int = 0, how: str = "") -> Game:
+    """What came of the game on board 0. `loser`: who has lost however the stones stand, and `how`."""
+    points = int(board.score()[0]) - board.rules.komi
+    winner = -loser or int(np.sign(points))
+    result = f"{'B' if winner == BLACK else 'W'}+{how or f'{abs(points):g}'}" if winner else "Draw"
+    return Game(board.rules, tuple(moves), winner, points, reason, result)
 
 
 def illegal(board: Board, action: int) -> str:

@@ -35,6 +35,15 @@ class Outputs(NamedTuple):
     ownership: Tensor  # [B, rows, columns], logits halved as above
 
 
+class Opinions(NamedTuple):
+    """The same in plain units."""
+
+    policy: Floats  # [B, rows * columns + 1], logits
+    value: Floats  # [B], -1 to 1
+    score: Floats  # [B], points
+    ownership: Floats  # [B, rows, columns], 1 own, -1 the enemy's
+
+
 class Pool(nn.Module):
     """[B, C, r, c] to [B, 3 C]: mean, mean scaled by the board's size, maximum, over the board alone."""
 
@@ -118,10 +127,15 @@ class Judge:
 
     def ask(self, planes: Floats) -> tuple[Floats, Floats]:
         """Logits and values of positions as `observe` gives them."""
+        seen = self.outputs(planes)
+        return seen.policy, seen.value
+
+    def outputs(self, planes: Floats) -> Opinions:
         with torch.inference_mode():
             seen = torch.from_numpy(planes).contiguous(memory_format=torch.channels_last)
             out = self.module(seen.to(self.device))
-            return out.policy.float().cpu().numpy(), out.value.float().tanh().cpu().numpy()
+            policy, value, score, owner = (each.float().cpu() for each in out)
+        return Opinions(policy.numpy(), value.tanh().numpy(), (score * SCORE).numpy(), owner.tanh().numpy())
 
 
 class Turned:

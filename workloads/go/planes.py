@@ -39,6 +39,7 @@ def observe(board: Board, rows: Rows | None = None, view: NDArray[np.int8] | Non
     chosen: Any = slice(None) if rows is None else np.asarray(rows, np.int64)
     stones, last, legal = board.stones[chosen], board.last[chosen], board.legal[chosen]
     side = board.to_play[chosen] if view is None else view
+    komi = board.komi[chosen]
     count, points = len(stones), board.rules.points
     own = stones.reshape(count, points) * side[:, None]
     free = all_liberties(own, neighbours(board.rules.rows, board.rules.columns))
@@ -53,7 +54,7 @@ def observe(board: Board, rows: Rows | None = None, view: NDArray[np.int8] | Non
     planes[:, 7] = (own == 0) & ~legal[:, :points]
     planes[:, 8] = 1
     planes[:, 9] = (side == BLACK)[:, None]
-    planes[:, 10] = side[:, None] * np.float32(-board.rules.komi / KOMI)
+    planes[:, 10] = (side * -komi / np.float32(KOMI))[:, None]
     return planes.reshape(count, PLANES, board.rules.rows, board.rules.columns)
 
 

@@ -28,6 +28,22 @@ class Follower(Protocol):
         ...
 
 
+class Moved(Protocol):
+    @property
+    def action(self) -> int | None: ...
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A player that can be told how long a move may take."""
+
+    def think(
+        self, board: Board, row: int, rng: np.random.Generator | None = None, seconds: float | None = None
+    ) -> Moved:
+        """`choose` within so many seconds; `rng` is for a player that is to move at random."""
+        ...
+
+
 class RandomPlayer:
     """Uniform over the legal points that are no eyes of its own; passes when there are none."""
 

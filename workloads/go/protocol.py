@@ -79,9 +79,10 @@ def whole(word: str) -> int:
     return int(word)
 
 
-def clock(words: list[str]) -> str:
-    """Times and stones are read, and nothing is done about them."""
-    for word in words:
-        if whole(word) < 0:
-            raise ValueError(f"syntax error: {word} is less than nothing")
-    return ""
+def times(words: list[str]) -> list[int]:
+    """Seconds and stones. ValueError for less than nothing."""
+    numbers = [whole(word) for word in words]
+    for number in numbers:
+        if number < 0:
+            raise ValueError(f"syntax error: {number} is less than nothing")
+    return numbers

@@ -11,6 +11,10 @@ BORDER = 2
 NONE = np.uint64(0)
 Flags = NDArray[np.bool_]
 Hashes = NDArray[np.uint64]
+REMEMBERED = (
+    *("cells", "chain", "to_play", "legal", "plies", "passes", "over", "truncated", "last"),
+    *("hash", "before", "positions", "known", "komi"),
+)
 
 
 class NumpyBoard(Board):
@@ -36,6 +40,7 @@ class NumpyBoard(Board):
         self.over = np.zeros(count, np.bool_)
         self.truncated = np.zeros(count, np.bool_)
         self.last = np.zeros(count, np.int32)
+        self.komi = np.zeros(count, np.float32)
         self.hash = np.zeros(count, np.uint64)
         self.before = np.zeros(count, np.uint64)
         self.positions = np.zeros((count, rules.cap + 1), np.uint64)
@@ -160,6 +165,7 @@ class NumpyBoard(Board):
 
     def start(self, rows: NDArray[np.int64], stones: NDArray[np.int8], to_play: int) -> None:
         self.cells[rows, :-1] = stones
+        self.komi[rows] = self.rules.komi
         self.chain[rows] = self.rules.points
         for point in range(self.rules.points):  # each stone takes over the chains of its neighbours
             there = rows[self.cells[rows, point] != EMPTY]
@@ -178,14 +184,22 @@ class NumpyBoard(Board):
         self.refresh(rows)
 
     def copy(self, source: Rows, target: Rows, other: Board | None = None) -> None:
-        giver = self if other is None else other
-        if not isinstance(giver, NumpyBoard) or giver.rules != self.rules:
-            raise ValueError("boards are copied from boards of the same kind and rules")
-        for name in (
-            *("cells", "chain", "to_play", "legal", "plies", "passes", "over", "truncated", "last"),
-            *("hash", "before", "positions", "known"),
-        ):
+        giver = self if other is None else self.kin(other)
+        for name in REMEMBERED:
             getattr(self, name)[target] = getattr(giver, name)[source]
+
+    def same(self, rows: Rows, other: Board, row: int) -> Flags:
+        giver, alike = self.kin(other), np.ones(len(rows), np.bool_)
+        for name in REMEMBERED:
+            equal = getattr(self, name)[np.asarray(rows, np.int64)] == getattr(giver, name)[row]
+            alike &= equal.all(tuple(range(1, equal.ndim)))
+        return alike
+
+    def kin(self, other: Board) -> NumpyBoard:
+        if not isinstance(other, NumpyBoard) or other.rules != self.rules:
+            kind = type(other).__name__
+            raise ValueError(f"boards of the same kind and rules are needed, not {kind} of {other.rules}")
+        return other
 
     def ownership(self, rows: Rows | None = None) -> NDArray[np.int8]:
         cells = self.cells if rows is None else self.cells[np.asarray(rows, np.int64)]

@@ -17,7 +17,9 @@ from workloads.go import tree
 from workloads.go.board import Board, Rows, Rules, boards
 
 Floats = NDArray[np.float32]
-Evaluate = Callable[[Board, NDArray[np.int64]], tuple[Floats, Floats]]
+Numbers = NDArray[np.int64]
+Steps = NDArray[np.int32]  # [N, deepest]
+Evaluate = Callable[[Board, Numbers], tuple[Floats, Floats]]
 """Of the boards with these numbers: logits of all actions, float32 [n, actions], and what the side to move
 may expect, float32 [n], -1 a loss, 1 a win."""
 
@@ -47,9 +49,7 @@ class Search:
         considered: int = 16,
         at_root: Evaluate | None = None,
     ) -> None:
-        for name, value in (("trees", trees), ("visits", visits), ("considered", considered)):
-            if value < 1:
-                raise ValueError(f"{name} = {value}: at least 1 is needed")
+        at_least_one(trees=trees, visits=visits, considered=considered)
         self.evaluate, self.at_root = evaluate, at_root or evaluate
         self.rules, self.visits, self.considered = rules, visits, considered
         many = trees * (visits + 1)
@@ -57,6 +57,7 @@ class Search:
         self.roots = np.arange(trees, dtype=np.int64) * (visits + 1)
         self.logits = np.empty((many, rules.actions), np.float32)
         self.tried = np.empty((many, rules.actions), np.int32)
+        self.started = self.tried  # here no value is awaited while another is sought
         self.total = np.empty((many, rules.actions), np.float32)
         self.child = np.empty((many, rules.actions), np.int32)
         self.value = np.empty(many, np.float32)
@@ -78,23 +79,31 @@ class Search:
         path = np.empty((len(roots), self.visits + 1), np.int32)
         moves, depth = np.empty_like(path), np.empty(len(roots), np.int64)
         for turn in range(self.visits):
-            tree.descend(
-                *(self.logits, self.tried, self.total, self.child, self.value),
-                *(roots, gumbel, plan[:, turn], path, moves, depth),
-            )
-            tree.back_up(self.tried, self.total, path, moves, depth, self.reach(turn, path, moves, depth))
+            self.descend(roots, gumbel, plan[:, turn], path, moves, depth)
+            self.back_up(roots + 1 + turn, path, moves, depth)
         return self.found(roots, gumbel)
 
-    def reach(
-        self, turn: int, path: NDArray[np.int32], moves: NDArray[np.int32], depth: NDArray[np.int64]
-    ) -> Floats:
-        """Plays the last action of each path, and what the end is worth to the side to move there, [N]."""
+    def descend(
+        self, roots: Numbers, noise: Floats, wanted: Numbers, path: Steps, moves: Steps, depth: Numbers
+    ) -> None:
+        tree.descend(
+            *(self.logits, self.tried, self.started, self.total, self.child, self.value),
+            *(roots, noise, wanted, path, moves, depth),
+        )
+
+    def back_up(self, numbers: Numbers, path: Steps, moves: Steps, depth: Numbers) -> None:
+        """What is found at the ends of paths [N], added all the way up. No two end at the same new node."""
+        tree.back_up(self.tried, self.total, path, moves, depth, self.reach(numbers, path, moves, depth))
+
+    def reach(self, numbers: Numbers, path: Steps, moves: Steps, depth: Numbers) -> Floats:
+        """Plays the last action of each path, and what the end is worth to the side to move there, [N].
+        `numbers` [N]: the node that an end becomes where there is none yet."""
         trees = np.flatnonzero(depth > 0)
         parents = path[trees, depth[trees] - 1].astype(np.int64)
         actions = moves[trees, depth[trees] - 1].astype(np.int64)
         ends = self.child[parents, actions].astype(np.int64)
         fresh = ends == tree.NOWHERE
-        ends[fresh] = self.roots[trees[fresh]] + 1 + turn
+        ends[fresh] = numbers[trees[fresh]]
         self.nodes.copy(parents[fresh], ends[fresh])
         self.nodes.play(actions[fresh], ends[fresh])
         self.child[parents[fresh], actions[fresh]] = ends[fresh]
@@ -103,9 +112,13 @@ class Search:
         found[trees] = self.value[ends]
         return found
 
-    def open(self, nodes: NDArray[np.int64], evaluate: Evaluate) -> None:
-        """What the judge says of new nodes; where the game is done, who has won."""
+    def open(self, nodes: Numbers, evaluate: Evaluate) -> None:
+        """New nodes, where nothing has been tried."""
         self.tried[nodes], self.total[nodes], self.child[nodes] = 0, 0, tree.NOWHERE
+        self.judge(nodes, evaluate)
+
+    def judge(self, nodes: Numbers, evaluate: Evaluate) -> None:
+        """What the judge says of nodes; where the game is done, who has won."""
         self.logits[nodes] = tree.FAR
         done = self.nodes.done[nodes]
         ended, going = nodes[done], nodes[~done]
@@ -117,10 +130,13 @@ class Search:
             self.logits[going] = np.where(self.nodes.legal[going], logits, tree.FAR)
             self.value[going] = value
 
-    def found(self, roots: NDArray[np.int64], gumbel: Floats) -> Found:
+    def found(self, roots: Numbers, gumbel: Floats) -> Found:
         tried = self.tried[roots]
         improved, action = np.empty_like(gumbel), np.empty(len(roots), np.int64)
-        tree.conclude(self.logits, self.tried, self.total, self.value, roots, gumbel, improved, action)
+        tree.conclude(
+            *(self.logits, self.tried, self.started, self.total, self.value),
+            *(roots, gumbel, improved, action),
+        )
         policy = np.exp(improved - improved.max(1, keepdims=True)) * (improved > tree.FAR)
         sums = policy.sum(1, keepdims=True)
         policy = np.divide(policy, sums, out=np.zeros_like(policy), where=sums > 0)
@@ -141,6 +157,13 @@ class Search:
         return line
 
 
+def at_least_one(**numbers: int) -> None:
+    """ValueError names the first that is below 1."""
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"{name} = {value}: at least 1 is needed")
+
+
 def schedule(considered: int, visits: int) -> NDArray[np.int64]:
     """How often the action that the root tries next has been tried before, int64 [visits], one for each
     simulation: sequential halving (Karnin, Koren and Somekh 2013). All `considered` are tried equally often,
@@ -156,18 +179,3 @@ def schedule(considered: int, visits: int) -> NDArray[np.int64]:
             tried += 1
         left = max(2, left // 2)
     return np.array(plan[:visits])
-
-
-class SearchPlayer:
-    """Plays what a search finds, on boards of any rules (players.Player)."""
-
-    def __init__(
-        self, evaluate: Evaluate, visits: int = 64, considered: int = 16, at_root: Evaluate | None = None
-    ) -> None:
-        self.evaluate, self.visits, self.considered, self.at_root = evaluate, visits, considered, at_root
-        self.search: Search | None = None
-
-    def choose(self, board: Board, row: int, rng: np.random.Generator) -> int:
-        if self.search is None or self.search.rules != board.rules:
-            self.search = Search(self.evaluate, board.rules, 1, self.visits, self.considered, self.at_root)
-        return int(self.search.run(board, [row]).action[0])

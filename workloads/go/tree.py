@@ -1,11 +1,12 @@
 """Trees of many games in flat arrays, searched together: the compiled parts.
 
 Each node holds, for every action: the logit of the policy, how often it was tried, the sum of the values
-found (through the eyes of the side to move there, -1 a loss, 1 a win), and the node it leads to. The choices
-are those of Gumbel AlphaZero (Danihelka, Guez, Schrittwieser and Silver 2022, "Policy improvement by
-planning with Gumbel"): sigma(q) = (VISIT + most visits) * SCALE * q (eq. 8), values completed by the mixed
-value of the untried (eq. 33), inside the tree the action whose share of visits is furthest behind the
-improved policy (eq. 14).
+found (through the eyes of the side to move there, -1 a loss, 1 a win), and the node it leads to. `started`
+counts tries with those whose value is still awaited, at a root those of the plan under way; where nothing is
+ever awaited it is `tried` itself. The choices are those of Gumbel AlphaZero (Danihelka, Guez, Schrittwieser
+and Silver 2022, "Policy improvement by planning with Gumbel"): sigma(q) = (VISIT + most visits) * SCALE * q
+(eq. 8), values completed by the mixed value of the untried (eq. 33), inside the tree the action whose share
+of visits is furthest behind the improved policy (eq. 14).
 """
 
 from __future__ import annotations
@@ -49,24 +50,24 @@ def improve(logits, tried, total, value, out):
 
 
 @compiled
-def best_at_root(logits, tried, total, value, noise, wanted, work):
-    """The action with the highest noise + improved logit among those tried `wanted` times."""
+def best_at_root(logits, tried, started, total, value, noise, wanted, work):
+    """The action with the highest noise + improved logit among those started `wanted` times."""
     improve(logits, tried, total, value, work)
     best, found = np.float64(-np.inf), NOWHERE
     for a in range(len(logits)):
-        if logits[a] > FAR and tried[a] == wanted and work[a] + noise[a] > best:
+        if logits[a] > FAR and started[a] == wanted and work[a] + noise[a] > best:
             best, found = work[a] + noise[a], a
     return found
 
 
 @compiled
-def best_inside(logits, tried, total, value, work):
+def best_inside(logits, tried, started, total, value, work):
     improve(logits, tried, total, value, work)
     top = np.float32(-np.inf)
     count = 1.0
     for a in range(len(logits)):
         top = max(top, work[a])
-        count += tried[a]
+        count += started[a]
     weights = 0.0
     for a in range(len(logits)):
         work[a] = np.exp(work[a] - top) if logits[a] > FAR else 0.0
@@ -74,14 +75,14 @@ def best_inside(logits, tried, total, value, work):
     best, found = np.float64(-np.inf), NOWHERE
     for a in range(len(logits)):
         if logits[a] > FAR:
-            behind = work[a] / weights - tried[a] / count
+            behind = work[a] / weights - started[a] / count
             if behind > best:
                 best, found = behind, a
     return found
 
 
 @compiled
-def descend(logits, tried, total, child, value, roots, noise, wanted, path, moves, depth):
+def descend(logits, tried, started, total, child, value, roots, noise, wanted, path, moves, depth):
     """From each root [N] to an action that leads nowhere yet, or to a node where the game is done. Writes the
     nodes and actions on the way, int32 [N, deepest]; `depth` [N]: how many."""
     work = np.empty(logits.shape[1], np.float32)
@@ -91,10 +92,17 @@ def descend(logits, tried, total, child, value, roots, noise, wanted, path, move
         while steps < path.shape[1]:
             if steps == 0:
                 action = best_at_root(
-                    logits[node], tried[node], total[node], value[node], noise[tree], wanted[tree], work
+                    logits[node],
+                    tried[node],
+                    started[node],
+                    total[node],
+                    value[node],
+                    noise[tree],
+                    wanted[tree],
+                    work,
                 )
             else:
-                action = best_inside(logits[node], tried[node], total[node], value[node], work)
+                action = best_inside(logits[node], tried[node], started[node], total[node], value[node], work)
             if action == NOWHERE:  # the game is done here
                 break
             path[tree, steps], moves[tree, steps] = node, action
@@ -117,17 +125,18 @@ def back_up(tried, total, path, moves, depth, found):
 
 
 @compiled
-def conclude(logits, tried, total, value, roots, noise, improved, action):
-    """Each root's improved logits, and of its actions tried most the best by noise and improved logit."""
+def conclude(logits, tried, started, total, value, roots, noise, improved, action):
+    """Each root's improved logits, and of its actions started most the best by noise and improved logit."""
     for tree in range(len(roots)):
         root = roots[tree]
         improve(logits[root], tried[root], total[root], value[root], improved[tree])
         most = 0
         for a in range(logits.shape[1]):
-            most = max(most, tried[root, a])
+            most = max(most, started[root, a])
         action[tree] = best_at_root(
             logits[root],
             tried[root],
+            started[root],
             total[root],
             value[root],
             noise[tree],

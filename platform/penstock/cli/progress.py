@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-PASSING = {"prepare", "step"}
+PASSING = {"prepare", "step", "iteration"}
 """Events that replace each other on a terminal's last line; the others stay."""
 EVERY_S = 10.0
 """Without a terminal, at most one passing event in this time."""
@@ -57,6 +57,11 @@ class Progress:
             self._first = (event["step"], time.monotonic())
         if kind == "step":
             return self._step(event)
+        if kind == "iteration":
+            return iteration(event)
+        if kind == "rating":
+            figures = {name: value for name, value in event["validation"].items() if value == value}
+            return f"iteration {event['step']}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items())
         if kind == "validation":
             value = event["validation"].get(event["goal"])
             figure = f"{event['goal']} {value:.4f}" if isinstance(value, float) else event["goal"]
@@ -82,7 +87,23 @@ class Progress:
         return "  ".join(part for part in parts if part)
 
 
+def iteration(event: Mapping[str, Any]) -> str:
+    """Of what learns from games: how many iterations it will be is not known."""
+    left = event["seconds"] * (1 - event["done"]) / event["done"] if event["done"] else 0.0
+    loss = event["loss"]
+    parts = [
+        f"iteration {event['step']} ({event['done']:.0%})",
+        f"loss {loss:.4f}" if loss is not None else "",
+        f"{event['games']:,.0f} games",
+        f"{event['items_per_s']:,.0f} positions/s",
+        f"{int(left) // 60}:{int(left) % 60:02d} left",
+    ]
+    return "  ".join(part for part in parts if part)
+
+
 SAYINGS = {
+    "playing": "training by playing: up to {iterations} iterations{limit}, env runners: {runners}",
+    "playing_on": "going on from iteration {step}, {done:.0%} of the run, env runners: {runners}",
     "prepare": "preparing: {done} of {total} shards",
     "fit": "learning from the training split what every model of it needs",
     "start": "training: {steps} steps, {epochs} epochs, workers: {workers}",

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock import catalog
+from penstock import agents, catalog
 from penstock.config import build, to_dict
 from penstock.errors import PenstockError, nearest
 from penstock.experiment.result import TrainResult, finish, stand
@@ -86,8 +86,11 @@ def train(
         return stand(run, workload, dataset, store, promote, tell)
     if workers is None:
         asked = dataclasses.replace(asked, workers=run.spec.workers, max_workers=run.spec.max_workers)
+    plays = agents.learns(workload, config) != "data"
+    if live_first is None and plays:
+        live_first = True  # no data was read: that the games it is judged by are generated says nothing
     with run.driver_lease():
-        _train(run, dataclasses.replace(asked, threads=run.spec.threads), cpus, tell)
+        _train(run, dataclasses.replace(asked, threads=run.spec.threads), cpus, tell, plays)
         return finish(run, workload, config, dataset, store, promote, live_first, tell, began)
 
 
@@ -166,10 +169,14 @@ def _run(store: Store, name: str, spec: RunSpec, fresh: bool, keep_threads: bool
     return Run.create(store, name, spec)
 
 
-def _train(run: Run, by: Means, cpus: int | None, tell: OnEvent) -> None:
+def _train(run: Run, by: Means, cpus: int | None, tell: OnEvent, plays: bool) -> None:
     if run.outcome() is not None:
         return  # killed while it was published
-    if by.alone:
+    if plays:
+        from penstock.rl import learn
+
+        learn(run, by, cpus, tell)
+    elif by.alone:
         from penstock.training.work import work
         from penstock.training.world import World
 

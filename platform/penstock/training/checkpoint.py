@@ -44,8 +44,16 @@ class Checkpoint:
         return tensors, json.loads((self.path / STATE).read_bytes())
 
 
-def save(folder: Path, step: int, tensors: Tensors, state: Any, metrics_bytes: int) -> Checkpoint:
-    """Commit a checkpoint in `folder`; StoreError when the disk is full, with the older ones untouched."""
+def save(
+    folder: Path,
+    step: int,
+    tensors: Tensors,
+    state: Any,
+    metrics_bytes: int,
+    more: Callable[[Path], None] = lambda aside: None,
+) -> Checkpoint:
+    """Commit a checkpoint in `folder`; StoreError when the disk is full, with the older ones untouched.
+    `more` writes what else belongs to it into the folder that it is given."""
     import safetensors.torch
 
     name = f"{step:08d}"
@@ -53,21 +61,26 @@ def save(folder: Path, step: int, tensors: Tensors, state: Any, metrics_bytes: i
         TENSORS: safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()}),
         STATE: json.dumps(state).encode(),
     }
-    facts = {
-        "format": FORMAT,
-        "step": step,
-        "metrics_bytes": metrics_bytes,
-        "files": {
-            file: {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
-            for file, blob in blobs.items()
-        },
-    }
-    manifest = json.dumps({**facts, "sha256": _hash(facts)}).encode()
     with explained(folder / name):
         discard_folder(folder / name)  # a resumed run saves again only where it found a damaged one
     with publish_folder(folder, name) as aside:
-        for file, blob in (*blobs.items(), (MANIFEST, manifest)):
+        for file, blob in blobs.items():
             (aside / file).write_bytes(blob)
+        more(aside)
+        facts = {
+            "format": FORMAT,
+            "step": step,
+            "metrics_bytes": metrics_bytes,
+            "files": {
+                path.relative_to(aside).as_posix(): {
+                    "bytes": path.stat().st_size,
+                    "sha256": sha256_file(path),
+                }
+                for path in sorted(aside.rglob("*"))
+                if path.is_file()
+            },
+        }
+        (aside / MANIFEST).write_bytes(json.dumps({**facts, "sha256": _hash(facts)}).encode())
     return Checkpoint(folder / name, step, metrics_bytes)
 
 

@@ -39,9 +39,13 @@ def build(optim: Optim, parameters: Sequence[nn.Parameter]) -> torch.optim.Optim
 
 def rate(optim: Optim, step: int, total: int) -> float:
     """The learning rate of `step` (from 0) in a run of `total` steps; the whole schedule is this function."""
+    return rate_at(optim, step, (step - optim.warmup_steps) / max(total - optim.warmup_steps, 1))
+
+
+def rate_at(optim: Optim, step: int, done: float) -> float:
+    """The same where not steps but time may end a run. `done`: the share that lies behind, after warm-up."""
     if step < optim.warmup_steps:
         return optim.lr * (step + 1) / optim.warmup_steps
-    done = (step - optim.warmup_steps) / max(total - optim.warmup_steps, 1)
     match optim.schedule:
         case "constant":
             share = 1.0

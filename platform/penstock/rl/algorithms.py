@@ -1,0 +1,39 @@
+"""Which RLlib algorithm an agent wants, set up for the machine."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from penstock.rl.selfplay import SelfPlayConfig
+from penstock.training.means import Means
+from penstock.training.run import Run
+
+
+def build(run: Run, agent: Any, means: Means, runners: int) -> Any:
+    """The algorithm of `agent` (penstock.agents), built: `runners` remote env runners, 0 = it plays in this
+    process. It has `done`, to be told the share of the run that lies behind; `net()` and `set_net(weights)`;
+    and `played(result)`."""
+    if agent.learns == "self-play":
+        config: Any = SelfPlayConfig()
+    else:
+        from penstock.rl.ppo import AgentPpoConfig
+
+        config = AgentPpoConfig().of(agent, str(run.path.absolute()), runners)
+    config.run = str(run.path.absolute())
+    config.seed = run.spec.seed
+    learners = agent.plan.learners
+    gpus = means.gpus if learners or means.gpus else 0
+    config.env_runners(num_env_runners=runners, num_cpus_per_env_runner=means.threads)
+    config.learners(num_learners=learners, num_cpus_per_learner="auto" if not learners else means.threads)
+    if gpus:
+        config.learners(num_gpus_per_learner=gpus)
+    config.grad_clip, config.grad_clip_by = optim_clip(run), "global_norm"
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it recommends its new API stack to who is on it
+    return config.build_algo()
+
+
+def optim_clip(run: Run) -> float | None:
+    from penstock.rl.module import optim_of
+
+    return optim_of(run).clip or None
