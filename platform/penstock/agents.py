@@ -34,7 +34,7 @@ class Plan:
     minutes: float
     batch: int  # rows an update learns from
     learners: int = 0  # remote ones; 0 = in the process that drives
-    rate_every: int = 0  # iterations between ratings; 0 = a dozen in the whole run
+    rate_every: int = 0  # iterations between ratings; 0 = eight in the whole run
     capacity: int = 0  # self-play: rows that are remembered
     reuse: float = 0.0  # self-play: how often a row is learned from, on average
     environments: int = 0  # environment: of each env runner

@@ -82,7 +82,7 @@ class Zero:
     learners: int = 0  # remote learners; 0 = learn in the process that drives
     ownership: float = 0.3  # weight in the loss, beside policy and value
     score: float = 0.3
-    rate_every: int = 0  # iterations between matches against past selves; 0 = a dozen in the whole run
+    rate_every: int = 0  # iterations between matches against past selves; 0 = eight in the whole run
 
     def __post_init__(self) -> None:
         if not self.sizes or len(self.sizes) != len(self.shares) or abs(sum(self.shares) - 1) > 1e-6:
@@ -113,7 +113,7 @@ class Ppo:
     entropy: float = 0.01
     pool: int = 4  # past selves among the opponents, beside the random player
     pool_every: int = 5  # iterations between them
-    rate_every: int = 0  # iterations between matches against past selves; 0 = a dozen in the whole run
+    rate_every: int = 0  # iterations between matches against past selves; 0 = eight in the whole run
 
     def __post_init__(self) -> None:
         within("ppo", self, iterations=(1, 10**9), minutes=(0, 100_000), boards=(1, 8192), plies=(1, 10_000))

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from penstock.nn import one_thread
 from workloads.go.board import Board
 from workloads.go.planes import PLANES, observe
 from workloads.go.symmetries import symmetries, turn
@@ -131,7 +132,8 @@ class Judge:
         return seen.policy, seen.value
 
     def outputs(self, planes: Floats) -> Opinions:
-        with torch.inference_mode():
+        # one thread: the same sums anywhere, and two that wait for each other are slow beside other work
+        with one_thread(), torch.inference_mode():
             seen = torch.from_numpy(planes).contiguous(memory_format=torch.channels_last)
             out = self.module(seen.to(self.device))
             policy, value, score, owner = (each.float().cpu() for each in out)

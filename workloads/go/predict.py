@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from penstock.capabilities import Position
-from penstock.nn import one_thread
 from penstock.workload import Model, Refusal
 from workloads.go.board import BLACK, Board, IllegalMove, Rules, boards
 from workloads.go.config import Config
@@ -47,8 +45,7 @@ class GoPredictor:
         self.judge = Judge(module.float().eval().requires_grad_(False), device)
 
     def predict(self, requests: Sequence[GoRequest]) -> list[GoAnswer | Refusal]:
-        with one_thread(), torch.inference_mode():
-            return [self.answer(request) for request in requests]
+        return [self.answer(request) for request in requests]
 
     def position(self, request: GoRequest) -> Position | Refusal:
         """What stands after the moves of a request, and what may be played (capabilities.Board)."""

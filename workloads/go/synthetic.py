@@ -2,7 +2,7 @@
 
 Each game starts with a few random moves. The player looks one move ahead (greedy.py) and plays all moves that
 it finds equally good alike often, so each of them counts as right: who knows its rule has an `accuracy` of 1.
-A random legal move is right for 0.15 of the positions of 5 x 5.
+A random legal move is right for 0.23 of the positions of 5 x 5.
 """
 
 from __future__ import annotations

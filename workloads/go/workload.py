@@ -48,7 +48,7 @@ workload = Workload(
         "7x7": Config(
             data=Data(size=7, komi=8.5),
             model=Net(width=32, blocks=4),
-            zero=Zero(sizes=(5, 7), shares=(0.1, 0.9), minutes=59),
+            zero=Zero(sizes=(5, 7), shares=(0.1, 0.9), minutes=58),
         ),
         "9x9": Config(
             data=Data(size=9, komi=7.0),

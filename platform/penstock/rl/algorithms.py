@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from penstock.rl.selfplay import SelfPlayConfig
@@ -30,10 +35,27 @@ def build(run: Run, agent: Any, means: Means, runners: int) -> Any:
         config.learners(num_gpus_per_learner=gpus)
     config.grad_clip, config.grad_clip_by = optim_clip(run), "global_norm"
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it recommends its new API stack to who is on it
-    return config.build_algo()
+    with stderr_to(run.path / ".rllib.log"):
+        return config.build_algo()
 
 
 def optim_clip(run: Run) -> float | None:
     from penstock.rl.module import optim_of
 
     return optim_of(run).clip or None
+
+
+@contextmanager
+def stderr_to(path: Path) -> Iterator[None]:
+    """What is written to stderr inside goes to a file, also what C++ writes: Ray's core warns that RLlib
+    keeps its config in the object store."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with path.open("ab") as file:
+            os.dup2(file.fileno(), 2)
+            yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)

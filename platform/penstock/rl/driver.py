@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -43,7 +42,7 @@ from penstock.training.world import World
 
 FUTILE = 3
 """Attempts in a row without a new checkpoint after which a run gives up."""
-RATED = 12
+RATED = 8
 """Ratings of a run that does not say how many."""
 RLLIB = "rllib"
 
@@ -51,8 +50,6 @@ RLLIB = "rllib"
 def learn(run: Run, means: Means, cpus: int | None, tell: OnEvent) -> None:
     """Train `run` until its outcome is committed, on the Ray that is there or a local one with `cpus` logical
     CPUs. RunFailed when it fails, RunError when there are too few CPUs."""
-    # Ray's core would warn on stderr that RLlib keeps its config in the object store
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ensure_ray(cpus)
     events = EventLog(run.path / "events.jsonl")
 
@@ -102,8 +99,7 @@ class Attempt:
         self.config = from_dict(self.workload.config, run.spec.config)
         self.dataset = Dataset.load(run.dataset_path)
         self.agent = agent_of(run)
-        # runners rest while a learner here works, so it may have their cores
-        torch.set_num_threads(max(run.spec.threads, runners))
+        torch.set_num_threads(run.spec.threads)
         self.algorithm = build(run, self.agent, means, runners)
         self.progress = Progress()
         found = run.newest_checkpoint(lambda line: tell({"event": "warning", "message": line}))

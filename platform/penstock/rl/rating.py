@@ -13,7 +13,7 @@ from torch import Tensor
 from penstock.store import write_atomic
 from penstock.training.run import Run
 
-OPPONENTS = 3  # the newest past selves
+OPPONENTS = 2  # the newest past selves
 
 
 class Ratings:

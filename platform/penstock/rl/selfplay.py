@@ -39,6 +39,7 @@ from penstock.rl.ring import Ring
 from penstock.training.optimiser import rate_at
 from penstock.training.run import Run
 
+PLAY = "play"
 FEWEST_BATCHES = 8  # of rows before learning begins
 
 
@@ -155,16 +156,11 @@ class SelfPlayAlgorithm(InRun, Algorithm):  # type: ignore[misc]
         self.owed = 0.0  # updates that are due, not all of them whole
         self.done = 0.0  # the share of the run that lies behind; the driver says it
         self.facts: dict[str, float] = {}
+        self.playing = 0  # calls under way
 
     def training_step(self) -> None:
-        group = self.env_runner_group
-        done, iteration = self.done, self.iteration
         with self.metrics.log_time((TIMERS, "sample")):
-            found = group.foreach_env_runner(
-                lambda runner: (runner.sample(done=done, iteration=iteration), runner.get_metrics()),
-                local_env_runner=group.num_remote_env_runners() == 0,
-                timeout_seconds=self.config.sample_timeout_s,
-            )
+            found = self.sampled()
         if not found:
             return  # all runners are dead: the next iteration finds them restarted
         self.metrics.aggregate([metrics for _, metrics in found], key=ENV_RUNNER_RESULTS)
@@ -181,7 +177,26 @@ class SelfPlayAlgorithm(InRun, Algorithm):  # type: ignore[misc]
         else:
             self.owed = 0.0
         with self.metrics.log_time((TIMERS, "sync")):
-            group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
+            self.env_runner_group.sync_weights(
+                from_worker_or_learner_group=self.learner_group, inference_only=True
+            )
+
+    def sampled(self) -> list[tuple[Experience, Any]]:
+        """What the runners have played since the last call. They go on at once, with the weights that they
+        have, while here is learned: in iteration i they play with the weights of i - 2."""
+        group, done, iteration = self.env_runner_group, self.done, self.iteration
+
+        def play(runner: Any) -> tuple[Experience, Any]:
+            return runner.sample(done=done, iteration=iteration), runner.get_metrics()
+
+        if not group.num_remote_env_runners():
+            return list(group.foreach_env_runner(play))
+        if not self.playing:
+            self.playing = group.foreach_env_runner_async(play, tag=PLAY)
+        limit = self.config.sample_timeout_s
+        found = group.fetch_ready_async_reqs(tags=PLAY, timeout_seconds=limit, return_obj_refs=False)
+        self.playing = group.foreach_env_runner_async(play, tag=PLAY)
+        return [result for _, result in found]
 
     def learn(self, updates: int) -> None:
         rate = rate_at(self.optim, self.updates, self.done)
