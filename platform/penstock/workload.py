@@ -293,7 +293,7 @@ class Workload(Generic[C]):
     summary: str = ""
     """One line for `penstock list` and the served card."""
     commands: str | None = None
-    """A typer app of verbs of its own: `penstock <name> …`."""
+    """A typer app of verbs of its own: `penstock <name> …`; its `bench` is `penstock bench <name>`, too."""
 
     def trainer(self, config: C) -> str:
         """The one of `trainers` that `config` asks for: its field `trainer`, or the first."""

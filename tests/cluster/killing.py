@@ -20,8 +20,13 @@ from penstock.store import Store
 from penstock.training import checkpoint
 from penstock.training.run import Run
 
-Part = Literal["worker", "controller", "driver"]
-TITLES = {"worker": "ray::RayTrainWorker", "controller": "ray::TrainController"}
+Part = Literal["worker", "controller", "driver", "runner", "learner"]
+TITLES = {
+    "worker": "ray::RayTrainWorker",
+    "controller": "ray::TrainController",
+    "runner": "ray::SelfPlayRunner",
+    "learner": "ray::_WrappedExecutable",  # RLlib's name for a remote learner
+}
 POLL_S = 0.01
 
 
@@ -36,11 +41,12 @@ class Kill:
 
 @dataclass
 class Victim:
-    """A run of the toy workload with two workers; the command is given again when its driver is killed."""
+    """A run with two workers; the command is given again when its driver is killed."""
 
     store: Store
     name: str
     words: Sequence[str]
+    workload: str = "toy"
     kills: list[Kill] = field(default_factory=list)
     newest_before: dict[int, int] = field(default_factory=dict)
     """Attempts begun so far -> the newest checkpoint committed before the next one began."""
@@ -117,7 +123,7 @@ class Victim:
                 process.kill()
 
     def _start(self) -> None:
-        command = [str(Path(sys.executable).parent / "penstock"), "train", "toy", "--json"]
+        command = [str(Path(sys.executable).parent / "penstock"), "train", self.workload, "--json"]
         command += ["--store", str(self.store.root), "--name", self.name, "--workers", "2", "--cpus", "4"]
         with self._out.open("w") as out:
             self.driver = subprocess.Popen(

@@ -20,13 +20,13 @@ from penstock.evaluation.scoring import score
 from penstock.store import Store
 from penstock.workload import Refusal
 from tests.gomodel import SMALL, model_of
+from workloads.go import workload
 from workloads.go.board import Rules, boards
 from workloads.go.config import Data
 from workloads.go.evaluate import GoEvaluator, played_out
 from workloads.go.messages import GoAnswer, GoRequest
 from workloads.go.notation import action_of
 from workloads.go.predict import GoPredictor
-from workloads.go.workload import workload
 
 KO = ["B3", "C3", "A2", "D2", "B1", "C1", "C2", "B2"]  # White has taken at B2; Black may not take back at C2
 
@@ -75,8 +75,8 @@ def test_a_record_and_the_same_moves_get_the_same_answer(predictor: GoPredictor)
 
 
 def test_ownership_is_blacks_whoever_moves(predictor: GoPredictor) -> None:
-    """The network sees own and enemy's; of a position with colours swapped it sees the same but for two planes,
-    which these weights are made to ignore."""
+    """The network sees own and enemy's; of a position with colours swapped it sees the same but for two
+    planes, which these weights are made to ignore."""
     model = model_of()
     stem = model.weights["stem.weight"]
     stem[:, 9:11] = 0
@@ -125,7 +125,9 @@ def test_a_review_judges_each_move_before_it_was_played(predictor: GoPredictor) 
         assert review[number].best == before.move
         assert math.isclose(review[number].win_rate, before.win_rate, abs_tol=1e-5)
         prior = {each.move: each.prior for each in before.candidates}
-        assert math.isclose(review[number].probability, prior.get(move, review[number].probability), abs_tol=1e-5)
+        assert math.isclose(
+            review[number].probability, prior.get(move, review[number].probability), abs_tol=1e-5
+        )
 
 
 @pytest.mark.parametrize("against", ["random", "greedy"])

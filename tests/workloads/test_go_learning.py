@@ -21,6 +21,7 @@ from penstock.rl.ring import FEWEST, Ring
 from penstock.store import Store
 from tests.gomodel import SCHEMA, SMALL, weights_of
 from tests.learning import goes_on_bit_for_bit, learn
+from workloads.go import workload
 from workloads.go.arena import rated
 from workloads.go.board import Rules, boards
 from workloads.go.config import Config, Data, Zero
@@ -30,7 +31,6 @@ from workloads.go.planes import KOMI, observe
 from workloads.go.selfplay import SelfPlayer
 from workloads.go.symmetries import symmetries
 from workloads.go.task import RecordsTask, batch_of
-from workloads.go.workload import workload
 from workloads.go.zero import ZeroTask
 
 RECORDS = replace(
@@ -84,7 +84,7 @@ def test_positions_of_a_record_are_those_of_the_game() -> None:
 )
 def test_results_are_read_as_sgf_has_them(result: str, winner: int, margin: float) -> None:
     found = outcome_of(result)
-    assert found[0] == winner and (found[1] == margin or math.isnan(found[1]) and math.isnan(margin))
+    assert found[0] == winner and (found[1] == margin or (math.isnan(found[1]) and math.isnan(margin)))
     assert outcome_of("?")[0] == outcome_of("Void")[0] == UNKNOWN
 
 
@@ -188,7 +188,9 @@ def test_a_position_and_its_targets_are_turned_together() -> None:
     for n in range(64):
         (way,) = (w for w in range(8) if np.allclose(batch["policy"][n][ways[w]], policy[0], atol=1e-3))
         seen.add(way)
-        assert np.array_equal(batch["planes"][n].reshape(11, -1)[:, ways[way][:-1]], planes[0].reshape(11, -1))
+        assert np.array_equal(
+            batch["planes"][n].reshape(11, -1)[:, ways[way][:-1]], planes[0].reshape(11, -1)
+        )
         assert np.array_equal(batch["ownership"][n].ravel()[ways[way][:-1]], owned.ravel())
     assert seen == set(range(8))
 

@@ -1,30 +1,26 @@
-"""Go: programs of others, matches, and what they say about the players."""
+"""Go: programs of others, matches, openings, and what they say about the players."""
 
 from __future__ import annotations
 
-import json
 import math
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from penstock.errors import PenstockError, RunFailed
+from tests.command import command
 from workloads.go.board import BLACK, WHITE, Board, Rules, boards
-from workloads.go.commands import app
 from workloads.go.match import Result, elo, gnugo, match, play_game, wilson
 from workloads.go.notation import parse
-from workloads.go.openings import fair_komi, openings
+from workloads.go.openings import openings
 from workloads.go.players import RandomPlayer
 from workloads.go.program import Program, ProgramError, ProgramPlayer
 from workloads.go.record import read, replay
+from workloads.go.strength import NoEnd, fair_komi
 
 SMALL = Rules(5, 5)
-ENGINE = [sys.executable, "-m", "workloads.go.commands", "play", "--gtp", "--board", "numpy", "--size", "5"]
+ENGINE = command("go", "play", "--gtp", "--board", "numpy", "--size", "5")
 # answers every command well, and genmove with its argument; `hang` waits for ever, `die` ends
 PUPPET = """
 import sys, time
@@ -123,6 +119,7 @@ def test_openings_are_seeded_legal_and_differ_under_symmetry(rules: Rules) -> No
         seen |= ways
     with pytest.raises(ValueError, match="1 openings: 0 different ones were found on a board of 1 x 1"):
         openings(Rules(1, 1), 1, 0, "numpy")
+    assert openings(rules, 50, 1, "numpy")[:40] == drawn  # more go on where fewer ended
 
 
 # ---------------------------------------------------------------- games and matches
@@ -262,62 +259,6 @@ def test_a_fair_komi_is_the_median_of_gnu_go_s_own_games() -> None:
     drawn = openings(SMALL, 1, 3, "numpy")[0]
     fair, spread = fair_komi(drawn, SMALL, plays=3, level=1, kind="numpy")
     assert -25 <= fair <= 25 and fair == round(fair) and 0 <= spread <= 50
-    assert (fair, spread) == fair_komi(drawn, SMALL, plays=3, level=1, kind="numpy")
-
-
-# ---------------------------------------------------------------- the commands
-
-
-def run(*words: str, stdin: str | bytes = "") -> str:
-    done = CliRunner().invoke(app, words, input=stdin)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return done.output
-
-
-def test_the_command_plays_gtp() -> None:
-    words = ("play", "--gtp", "--rows", "3", "--komi", "0", "--board", "numpy")
-    said = run(*words, stdin=b"1 play b B2\nfinal_score\n\xff\xfe\n")
-    assert said == "=1\n\n= B+9\n\n? unknown command\n\n"
-
-
-def test_the_command_plays_a_match(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ("match", "random", shlex.join(ENGINE), "--size", "5", "--games", "2", "--board", "numpy")
-    said = run(*words, "--records", str(tmp_path / "games"))
-    assert "1/2  random (black)" in said and "score" in said.splitlines()[-1]
-    assert len(list((tmp_path / "games").iterdir())) == 2
-    capfd.readouterr()
-    run(*words, "--json")
-    answer = json.loads(capfd.readouterr().out.splitlines()[-1])
-    assert answer["games"] == answer["wins"] + answer["draws"] + answer["losses"] == 2
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (("play",), "--gtp"),
-        (("play", "--gtp", "--size", "20"), "rows = 20"),
-        (("play", "--gtp", "--komi", "nan"), "komi = nan"),
-        (("play", "--gtp", "--seed", "-1"), "seed = -1"),
-        (("match", "random", "random", "--games", "3", "--board", "numpy"), "games = 3"),
-        (("match", "random", "no-such-program", "--board", "numpy"), "cannot be started"),
-        (("match", "random", "'", "--board", "numpy"), "No closing quotation"),
-        (("match", "random", "gnugo:x", "--board", "numpy"), "gnugo:x"),
-        (("match", "random", "random", "--timeout", "nan", "--board", "numpy"), "timeout = nan"),
-    ],
-)
-def test_a_wrong_word_is_one_line(words: tuple[str, ...], says: str) -> None:
-    with pytest.raises(PenstockError, match=says):
-        run(*words)
-
-
-def test_as_a_module_it_ends_with_one_line_and_the_exit_code() -> None:
-    done = subprocess.run(ENGINE[:4], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == "go: go play speaks GTP only: say --gtp\n"
-
-
-def test_a_program_that_fails_in_a_match_fails_the_run() -> None:
-    with pytest.raises(RunFailed, match="out of ideas"):
-        run("match", "random", shlex.join(puppet("die")), "--size", "5", "--games", "2", "--board", "numpy")
+    assert (fair, spread) == fair_komi(drawn, SMALL, plays=3, level=1, kind="numpy", jobs=3)
+    with pytest.raises(NoEnd, match="cut off after 6 moves"):
+        fair_komi(drawn, Rules(5, 5, most_plies=6), plays=1, level=0, kind="numpy")

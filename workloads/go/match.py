@@ -121,8 +121,6 @@ def match(
     `komis`: one for each opening, in place of the rules'. `records`: a folder, made when it is missing, for
     the SGF of every game. `each` is told the number of a finished game from 0, and whether `one` was Black.
     """
-    if not (0 < games <= MOST_GAMES and games % 2 == 0):
-        raise ValueError(f"games = {games}: an even number up to {MOST_GAMES} is needed, for both colours")
     if not openings or (komis and len(komis) != len(openings)):
         raise ValueError(f"{len(openings)} openings and {len(komis)} komis: one komi for each is needed")
     if records is not None:
@@ -131,7 +129,7 @@ def match(
         records.mkdir(parents=True, exist_ok=True)
     played: list[Game] = []
     outcomes = []
-    for number in range(games):
+    for number in range(even(games)):
         pair, first = number // 2 % len(openings), number % 2 == 0
         here = replace(rules, komi=komis[pair]) if komis else rules
         black, white = (one, other) if first else (other, one)
@@ -145,6 +143,13 @@ def match(
     wins, draws, losses = (outcomes.count(outcome) for outcome in (1, 0, -1))
     low, high = wilson(wins + draws / 2, games)
     return Result(wins, draws, losses, (wins + draws / 2) / games, low, high, tuple(played))
+
+
+def even(games: int) -> int:
+    """The number. ValueError for one that a match cannot have."""
+    if not (0 < games <= MOST_GAMES and games % 2 == 0):
+        raise ValueError(f"games = {games}: an even number up to {MOST_GAMES} is needed, for both colours")
+    return games
 
 
 def record_of(game: Game, names: tuple[str, str]) -> Record:
@@ -173,9 +178,15 @@ def elo(score: float) -> float:
 
 def gnugo(level: int, seed: int = 0) -> list[str]:
     """The command line of GNU Go under our rules, level 0 to 10. FileNotFoundError where it is missing."""
-    found = shutil.which(GNUGO[0]) or shutil.which(GNUGO[0], path="/usr/games")
-    if found is None:
-        raise FileNotFoundError("GNU Go is neither on PATH nor in /usr/games; apt-get install gnugo")
+    found = gnugo_file()
     if not 0 <= level <= 10:
         raise ValueError(f"level = {level}: GNU Go has 0 to 10")
     return [found, *GNUGO[1:], "--level", str(level), "--seed", str(seed)]
+
+
+def gnugo_file() -> str:
+    """Where GNU Go is; Debian's place for games is not on the PATH of all. FileNotFoundError."""
+    found = shutil.which(GNUGO[0]) or shutil.which(GNUGO[0], path="/usr/games")
+    if found is None:
+        raise FileNotFoundError("GNU Go is neither on PATH nor in /usr/games; apt-get install gnugo")
+    return found

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,14 @@ def compare(
             figures[pair, side] = (a, b)[side]()
         if on_pair:
             on_pair(pair, float(figures[pair, 0]), float(figures[pair, 1]))
-    ratios = figures[:, 0] / figures[:, 1]
+    return ratio(name, baseline, figures, unit, (before, os.getloadavg()[0]))
+
+
+def ratio(
+    name: str, baseline: str, figures: NDArray[np.float64], unit: str, load: tuple[float, float]
+) -> Ratio:
+    """Of figures measured in turn, [pairs, 2]: ours and the baseline's."""
+    pairs, ratios = len(figures), figures[:, 0] / figures[:, 1]
     picks = np.random.default_rng(0).integers(0, pairs, (2000, pairs))
     low, high = np.quantile(np.median(ratios[picks], axis=1), [0.025, 0.975])
     return Ratio(
@@ -67,5 +75,5 @@ def compare(
         median_a=float(np.median(figures[:, 0])),
         median_b=float(np.median(figures[:, 1])),
         unit=unit,
-        load=(before, os.getloadavg()[0]),
+        load=load,
     )

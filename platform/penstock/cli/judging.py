@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from penstock.cli.making import Words, WorkloadName
-from penstock.cli.shell import Shell, interval, plain, verb
-from penstock.errors import PenstockError, RunFailed
+from penstock.cli.shell import Shell, brings, interval, plain, verb
+from penstock.errors import PenstockError, RunFailed, nearest
 
 Reference = Annotated[
     str, typer.Argument(metavar="MODEL[@ALIAS]", help="A published model; without an alias the live one.")
@@ -111,7 +111,13 @@ def check(shell: Shell, workload: WorkloadName) -> dict[str, Any]:
 @verb("bench data pathology")
 def bench(
     shell: Shell,
-    what: Annotated[Literal["data", "train"], typer.Argument(metavar="data|train", help="What to measure.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="data|train|WORKLOAD",
+            help="What to measure; some workloads bring a benchmark of their own.",
+        ),
+    ],
     workload: Annotated[
         str, typer.Argument(metavar="[WORKLOAD]", help="One of `penstock list`.")
     ] = "pathology",
@@ -124,6 +130,8 @@ def bench(
     from penstock import benchmarks, catalog
     from penstock.store import Store
 
+    if what not in ("data", "train"):
+        raise PenstockError(no_benchmark(what))
     if "=" in workload:
         raise PenstockError(f"{workload!r} is no workload; write `penstock bench {what} WORKLOAD {workload}`")
     found, store = catalog.find(workload), Store.open(shell.store)
@@ -136,6 +144,17 @@ def bench(
     ]
     ratios = {f"{name}, workers: {number}": r for number, made in each for name, r in made["ratios"].items()}
     return {**each[0][1], "ratios": ratios}
+
+
+def no_benchmark(what: str) -> str:
+    """Why `penstock bench WHAT` is not possible so, and what is."""
+    from penstock import catalog
+
+    if brings(what, "bench"):
+        return f"bench {what} takes its options last: penstock bench {what} --help"
+    if what in catalog.installed():
+        return f"{what} brings no benchmark of its own; say penstock bench data {what}, or bench train {what}"
+    return f"no benchmark {what!r}{nearest(what, ['data', 'train', *catalog.installed()])}"
 
 
 def numbers(text: str) -> list[int]:

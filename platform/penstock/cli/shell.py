@@ -72,15 +72,24 @@ class Verbs(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
-        if command is None and cmd_name in catalog.installed():
-            brought = catalog.find(cmd_name).commands
-            command = typer.main.get_command(resolve(brought)) if brought else None
-        return command
+        return brought(cmd_name) if command is None else command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[:1] == ["bench"] and len(args) > 1 and brings(args[1], "bench"):
+            args = [args[1], "bench", *args[2:]]  # all that follows is the workload's own
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise PenstockError(f"no verb {args[0]!r}{nearest(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
+
+
+def brought(workload: str) -> Any:
+    """The verbs of an installed workload's own, as a command; None where it has none."""
+    commands = catalog.find(workload).commands if workload in catalog.installed() else None
+    return typer.main.get_command(resolve(commands)) if commands else None
+
+
+def brings(workload: str, verb: str) -> bool:
+    return verb in getattr(brought(workload), "commands", {})
 
 
 app = typer.Typer(

@@ -62,18 +62,20 @@ def learn(run: Run, means: Means, cpus: int | None, tell: OnEvent) -> None:
     demand_cpus(runners + plan.learners, means.threads, int(ray.cluster_resources().get("CPU", 0)))
     futile, newest = 0, checkpoint.steps(run.checkpoints)[-1:]
     while run.outcome() is None:
-        try:
-            with run.writer_fence():
-                Attempt(run, means, runners, plan, both).run_to_the_end()
-        except RayError as error:
-            now = checkpoint.steps(run.checkpoints)[-1:]
-            futile, newest = (futile + 1 if now == newest else 0), now
-            first = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
-            if futile >= FUTILE:
-                raise RunFailed(
-                    f"run {run.name!r}: {FUTILE} times without a new checkpoint: {first}"
-                ) from error
-            both({"event": "restart", "why": first})
+        with run.writer_fence():
+            attempt = Attempt(run, means, runners, plan, both)
+            try:
+                attempt.run_to_the_end()
+                continue
+            except Exception as error:
+                if not isinstance(error, RayError) and not attempt.learner_lost():
+                    raise
+                first = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+        now = checkpoint.steps(run.checkpoints)[-1:]
+        futile, newest = (futile + 1 if now == newest else 0), now
+        if futile >= FUTILE:
+            raise RunFailed(f"run {run.name!r}: {FUTILE} times without a new checkpoint: {first}")
+        both({"event": "restart", "why": first})
 
 
 @dataclass
@@ -149,8 +151,10 @@ class Attempt:
         result = self.algorithm.train()
         progress.step += 1
         self.first_step_s = self.first_step_s or time.monotonic() - self.began
-        learned = numbers(result.get("learners", {}).get("default_policy", {}))
         played = self.algorithm.played(result)
+        learned = {}
+        if played.pop("updates", 1):  # else RLlib would tell NaN
+            learned = numbers(result.get("learners", {}).get("default_policy", {}))
         progress.games += played.pop("games", 0.0)
         progress.rows += int(played.pop("rows", 0))
         line: dict[str, Any] = {
@@ -242,6 +246,10 @@ class Attempt:
         self.tell({"event": "done", "step": progress.step, "items_per_s": outcome.items_per_s})
 
     # ---------------------------------------------------------------- small things
+
+    def learner_lost(self) -> bool:
+        """Whether a remote learner is gone; what RLlib raises then depends on what it was about to do."""
+        return bool(self.algorithm.learners() < self.plan.learners)
 
     def weights(self) -> dict[str, Tensor]:
         """The learner's, by the module's own names, on the CPU."""

@@ -116,3 +116,9 @@ def set_net(algorithm: Any, weights: Mapping[str, Tensor]) -> None:
     algorithm.env_runner_group.sync_weights(
         from_worker_or_learner_group=algorithm.learner_group, inference_only=True
     )
+
+
+def learners_of(algorithm: Any) -> int:
+    """Remote learners that live; 0 where the driving process learns."""
+    group = algorithm.learner_group
+    return 0 if group.is_local else len(group._worker_manager.healthy_actor_ids())

@@ -14,7 +14,17 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.tune.registry import register_env
 
 from penstock.agents import Plan
-from penstock.rl.module import NET, AgentModule, InRun, Optimised, agent_of, net_of, optim_of, set_net
+from penstock.rl.module import (
+    NET,
+    AgentModule,
+    InRun,
+    Optimised,
+    agent_of,
+    learners_of,
+    net_of,
+    optim_of,
+    set_net,
+)
 from penstock.training.optimiser import rate_at
 from penstock.training.run import Run
 
@@ -105,6 +115,10 @@ class AgentPpo(InRun, PPO):  # type: ignore[misc]
 
     def set_net(self, weights: Mapping[str, torch.Tensor]) -> None:
         set_net(self, weights)
+
+    def learners(self) -> int:
+        """Remote learners that live."""
+        return learners_of(self)
 
     def played(self, result: Mapping[str, Any]) -> dict[str, float]:
         """Of the last iteration: "rows" the agent's steps, "games" that ended."""

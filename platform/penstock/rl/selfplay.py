@@ -34,7 +34,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from penstock.agents import Experience, Plan
-from penstock.rl.module import AgentLearner, AgentModule, InRun, net_of, optim_of, set_net
+from penstock.rl.module import AgentLearner, AgentModule, InRun, learners_of, net_of, optim_of, set_net
 from penstock.rl.ring import Ring
 from penstock.training.optimiser import rate_at
 from penstock.training.run import Run
@@ -150,7 +150,8 @@ class SelfPlayAlgorithm(InRun, Algorithm):  # type: ignore[misc]
         ).agent
         self.plan: Plan = self.agent.plan
         self.optim = optim_of(run)
-        self.ring = Ring(self.plan.capacity)
+        self.ring, self.coming = Ring(self.plan.capacity), Ring(self.plan.capacity)
+        self.enough = min(FEWEST_BATCHES * self.plan.batch, self.plan.capacity)
         self.rng = np.random.default_rng(run.spec.seed)
         self.updates = 0
         self.owed = 0.0  # updates that are due, not all of them whole
@@ -161,25 +162,34 @@ class SelfPlayAlgorithm(InRun, Algorithm):  # type: ignore[misc]
     def training_step(self) -> None:
         with self.metrics.log_time((TIMERS, "sample")):
             found = self.sampled()
-        if not found:
-            return  # all runners are dead: the next iteration finds them restarted
-        self.metrics.aggregate([metrics for _, metrics in found], key=ENV_RUNNER_RESULTS)
+        if found:  # else all runners are dead, and the next iteration finds them restarted
+            self.metrics.aggregate([metrics for _, metrics in found], key=ENV_RUNNER_RESULTS)
         fresh = 0
         for played, _ in found:
-            fresh += self.ring.add(played.kind, played.rows)
+            fresh += self.remember(played)
             for name, value in played.facts.items():
                 self.facts[name] = self.facts.get(name, 0.0) + value
         self.facts["rows"] = self.facts.get("rows", 0.0) + fresh
         self.owed += fresh * self.plan.reuse / self.plan.batch
-        if len(self.ring) >= FEWEST_BATCHES * self.plan.batch:
-            self.learn(max(1, int(self.owed)))
-            self.owed -= max(1, int(self.owed))
-        else:
-            self.owed = 0.0
+        # once it has begun it learns in every iteration
+        updates = max(1, int(self.owed)) if len(self.ring) >= self.enough else 0
+        self.facts["updates"] = updates
+        if updates:
+            self.learn(updates)
+        self.owed = self.owed - updates if updates else 0.0
         with self.metrics.log_time((TIMERS, "sync")):
             self.env_runner_group.sync_weights(
                 from_worker_or_learner_group=self.learner_group, inference_only=True
             )
+
+    def remember(self, played: Experience) -> int:
+        """The rows of a new kind wait until there are enough of them; so long it learns from the old ones."""
+        if self.ring.kind in ("", played.kind):
+            return self.ring.add(played.kind, played.rows)
+        count = self.coming.add(played.kind, played.rows)
+        if len(self.coming) >= self.enough:
+            self.ring, self.coming = self.coming, Ring(self.plan.capacity)
+        return count
 
     def sampled(self) -> list[tuple[Experience, Any]]:
         """What the runners have played since the last call. They go on at once, with the weights that they
@@ -224,6 +234,10 @@ class SelfPlayAlgorithm(InRun, Algorithm):  # type: ignore[misc]
     def set_net(self, weights: Mapping[str, torch.Tensor]) -> None:
         set_net(self, weights)
 
+    def learners(self) -> int:
+        """Remote learners that live."""
+        return learners_of(self)
+
     def played(self, result: Mapping[str, Any]) -> dict[str, float]:
         """Sums over the last iteration: "rows", and what the actors tell."""
         facts, self.facts = self.facts, {}
@@ -241,6 +255,7 @@ class SelfPlayAlgorithm(InRun, Algorithm):  # type: ignore[misc]
         state: dict[str, Any] = super().get_state(components, not_components=not_components, **more)
         state["self_play"] = {
             "ring": self.ring.state(),
+            "coming": self.coming.state(),
             "rng": self.rng.bit_generator.state,
             "updates": self.updates,
             "owed": self.owed,
@@ -252,5 +267,6 @@ class SelfPlayAlgorithm(InRun, Algorithm):  # type: ignore[misc]
         if "self_play" in state:
             kept = state["self_play"]
             self.ring.load(kept["ring"])
+            self.coming.load(kept["coming"])
             self.rng.bit_generator.state = kept["rng"]
             self.updates, self.owed = kept["updates"], kept["owed"]

@@ -1,5 +1,4 @@
-"""Go: what the platform is told of it. (Not in an `__init__.py`: the environments import numpy, numba and
-gymnasium alone.)"""
+"""Go: what the platform is told of it."""
 
 from penstock.config import Optim, Train
 from penstock.workload import Choice, Goal, Span, Workload
