@@ -18,7 +18,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 
 from penstock import registry
 from penstock.experiment import train
-from penstock.rl.driver import RLLIB, Attempt
+from penstock.rl.attempt import RLLIB, Attempt
 from penstock.rl.module import NET, agent_of
 from penstock.serving.server import serve
 from penstock.store import Store
@@ -36,7 +36,7 @@ SMALL = [
     *("play.judged=2", "train.batch=16", "train.checkpoint_every=2"),
 ]
 ZERO = [
-    *("zero.sizes=[3]", "zero.boards=8", "zero.plies=4", "zero.visits=6", "zero.fast=3", "zero.opening=2"),
+    *("zero.sizes=[3]", "zero.boards=16", "zero.plies=8", "zero.visits=6", "zero.fast=3", "zero.opening=2"),
     *("zero.capacity=2000", "zero.minutes=0"),
 ]
 PPO = ["trainer=ppo", "ppo.minutes=0", "ppo.boards=4", "ppo.plies=8", "ppo.pool=2", "ppo.pool_every=2"]
@@ -45,6 +45,7 @@ ALONE = Means(workers=1, max_workers=0, threads=1, gpus=0)
 
 def test_a_run_goes_on_after_a_kill_of_a_runner_of_the_learner_and_of_the_driver(store: Store) -> None:
     words = [*SMALL, *ZERO, "zero.iterations=60", "zero.rate_every=30", "zero.learners=1"]
+    words += ["zero.sizes=[3,4]", "zero.shares=[0.6,0.4]"]
     victim = Victim(store, "killed", words, "go")
     try:
         for part, after in (("runner", 4), ("learner", 16), ("driver", 30)):
@@ -63,6 +64,8 @@ def test_a_run_goes_on_after_a_kill_of_a_runner_of_the_learner_and_of_the_driver
     )
     positions = [line["positions"] for line in lines if "validation" not in line]
     assert positions == sorted(positions) and positions[-1] > positions[0]
+    losses = [line["step"] for line in lines if "loss" in line]
+    assert losses == list(range(losses[0], 61)) and losses[0] < 20  # also where the board changes
     assert all(math.isfinite(line["loss"]) for line in lines if "loss" in line)
     assert registry.find(store, "go").card["metrics"].keys() >= {"win_rate", "accuracy"}
 
@@ -119,9 +122,7 @@ def state_of(one: Attempt) -> dict[str, Any]:
     found = {f"average/{name}": tensor for name, tensor in one.average.items()}
     found |= dict(algorithm.net())
     learner = algorithm.learner_group.get_state()["learner"]
-    for key, values in learner["optimizer"].items():
-        for number, moments in enumerate(flat(values["state"])):
-            found |= {f"{key}/{number}/{name}": value for name, value in moments.items()}
+    found |= leaves("optimizer", learner["optimizer"])
     if hasattr(algorithm, "ring"):
         ring = algorithm.ring.state()
         found |= {f"ring/{name}": values for name, values in ring["columns"].items()}
@@ -133,9 +134,15 @@ def state_of(one: Attempt) -> dict[str, Any]:
     return found | {"updates": algorithm.updates}
 
 
-def flat(state: Any) -> list[Mapping[str, Any]]:
-    """The moments of each parameter, however RLlib has them."""
-    return list(state.values()) if isinstance(state, Mapping) else list(state)
+def leaves(name: str, value: Any) -> dict[str, Any]:
+    """What dicts and lists hold in the end, by its way there."""
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    elif isinstance(value, list | tuple):
+        value = list(enumerate(value))
+    else:
+        return {} if value is None else {name: value}
+    return {way: leaf for key, each in value for way, leaf in leaves(f"{name}/{key}", each).items()}
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -182,7 +189,7 @@ def test_play_is_the_same_from_rllib_checkpoint_registry_and_endpoint(store: Sto
         wrong = httpx.post(
             f"{endpoint.url}/v1/models/go/predict", json={"size": 3, "moves": ["B2", "B2"]}, timeout=60
         )
-        assert wrong.status_code == 422 and wrong.json()["errors"][0]["pointer"] == "/moves/1"
+        assert wrong.status_code == 422 and wrong.json()["errors"][0]["pointer"] == "#/moves/1"
         assert "occupied" in wrong.text and "move 2, B2" in wrong.text
 
 

@@ -17,7 +17,7 @@ from penstock.registry import workload_of
 from penstock.serving.server import serve
 from penstock.store import Store
 
-NAMES = ("chatbot", "detection", "gan", "pathology", "recsys", "speech")
+NAMES = ("chatbot", "detection", "gan", "go", "pathology", "recsys", "speech")
 
 
 @dataclass(frozen=True)

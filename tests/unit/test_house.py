@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -97,3 +98,21 @@ def test_the_readme_s_tutorial_is_what_penstock_new_writes() -> None:
         assert text.strip() in readme, f"the README differs from the template of {path}"
     python = [line for path, text in made.items() if path.endswith(".py") for line in text.splitlines()]
     assert len([line for line in python if line.strip()]) <= 80
+
+
+def test_rllib_is_imported_in_one_place() -> None:
+    """import-linter knows of other packages by their first name only."""
+    home = ROOT / "platform" / "penstock" / "rl"
+    files = [*(ROOT / "platform").rglob("*.py"), *(ROOT / "workloads").rglob("*.py")]
+    using = {
+        path for path in files if "ray.rllib" in re.sub(r'""".*?"""', "", path.read_text(), flags=re.DOTALL)
+    }
+    assert using and {path for path in using if home not in path.parents} == set()
+
+
+def test_the_go_environments_import_numpy_numba_and_gymnasium_alone() -> None:
+    code = "import sys, workloads.go.env, workloads.go.vector; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert {"numpy", "numba", "gymnasium"} <= loaded
+    assert not loaded & {"penstock", "torch", "ray", "pydantic", "pandas", "typer"}
