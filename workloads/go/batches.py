@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workloads.go.layout import compiled
+from workloads.go.compiling import compiled
 
 
 @compiled

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from workloads.go.layout import AFTER, BORDER, COUNT, NAME, SIZE, SQUARES, SUM, compiled, inlined
+from workloads.go.compiling import compiled, inlined
+from workloads.go.layout import AFTER, BORDER, COUNT, NAME, SIZE, SQUARES, SUM
 
 
 @inlined

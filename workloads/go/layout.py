@@ -1,10 +1,7 @@
-"""A compiled board as one record, so that copying it is one copy of memory; and how the rest is compiled."""
+"""A compiled board as one record, so that copying it is one copy of memory."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
 
 from workloads.go.board import LONGEST, Rules
@@ -53,11 +50,3 @@ def layout(rules: Rules) -> np.dtype[np.void]:
         ],
         align=True,
     )
-
-
-def compiled(function: Any) -> Any:
-    return numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function)
-
-
-def inlined(function: Any) -> Any:
-    return numba.njit(inline="always", nogil=True, boundscheck=False, error_model="numpy")(function)

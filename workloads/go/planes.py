@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from workloads.go.board import BLACK, Board, Rows, neighbours
+from workloads.go.compiling import compiled
 
 Planes = NDArray[np.float32]
 
@@ -56,9 +55,6 @@ def observe(board: Board, rows: Rows | None = None, view: NDArray[np.int8] | Non
     planes[:, 9] = (side == BLACK)[:, None]
     planes[:, 10] = (side * -komi / np.float32(KOMI))[:, None]
     return planes.reshape(count, PLANES, board.rules.rows, board.rules.columns)
-
-
-compiled: Callable[[Any], Any] = numba.njit(cache=True, nogil=True)
 
 
 @compiled

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workloads.go.layout import compiled
+from workloads.go.compiling import compiled
 
 FAR = np.float32(-1e9)  # the logit of what may not be played
 VISIT, SCALE = 50.0, 1.0  # the paper's, for values between 0 and 1
