@@ -78,7 +78,7 @@ class SelfPlay(Agent, Protocol):
     """`learns = "self-play"`: from games of its own search."""
 
     def actor(self, seed: Sequence[int]) -> Actor:
-        """A player that uses `module`."""
+        """A player that uses `module`, on the device where it is."""
         ...
 
     def batch(self, rows: Rows, rng: np.random.Generator) -> Rows:

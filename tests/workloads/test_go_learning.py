@@ -276,4 +276,8 @@ def test_impossible_settings_are_refused() -> None:
     ):
         with pytest.raises(ConfigError, match=says):
             Zero(**wrong)  # type: ignore[arg-type]
-    assert isinstance(Config().zero, Zero)
+    with pytest.raises(
+        ConfigError, match=r"train\.precision = 'bf16': only trainer = records has it, not zero"
+    ):
+        Config(train=Train(precision="bf16"))
+    assert Config(trainer="records", train=Train(precision="bf16")).trainer == "records"

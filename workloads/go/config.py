@@ -68,7 +68,7 @@ class Zero:
     sizes: tuple[int, ...] = (5,)  # boards, in the order they are learned on
     shares: tuple[float, ...] = (1.0,)  # of the run that each size gets
     iterations: int = 100_000  # at most
-    minutes: float = 9.5  # of training at most, over all attempts; 0 = only `iterations` count
+    minutes: float = 9.0  # of training at most, over all attempts; 0 = only `iterations` count
     boards: int = 128  # games that each env runner plays at once
     plies: int = 8  # moves in each of them in an iteration
     visits: int = 24  # simulations of a move that is learned
@@ -104,7 +104,7 @@ class Ppo:
     """Learning from nothing by policy gradients, against a pool of past selves (trainer ppo)."""
 
     iterations: int = 100_000  # at most
-    minutes: float = 9.5  # of training at most, over all attempts; 0 = only `iterations` count
+    minutes: float = 9.0  # of training at most, over all attempts; 0 = only `iterations` count
     boards: int = 128  # games that each env runner plays at once
     plies: int = 32  # of the agent in each of them in an iteration
     epochs: int = 2  # over what an iteration brought
@@ -133,9 +133,18 @@ class Config:
     zero: Zero = field(default_factory=Zero)
     ppo: Ppo = field(default_factory=Ppo)
     optim: Optim = field(default_factory=lambda: Optim(lr=2e-3, weight_decay=1e-3, warmup_steps=100))
+    # zero and ppo read batch, ema (by iteration), checkpoint_every (iterations), keep_checkpoints and publish
     train: Train = field(
         default_factory=lambda: Train(batch=256, ema=0.9, checkpoint_every=20, publish="last")
     )
+
+    def __post_init__(self) -> None:
+        for name in ("precision", "compile", "accumulate"):
+            value = getattr(self.train, name)
+            if self.trainer != "records" and value != getattr(Train(), name):
+                raise ConfigError(
+                    f"train.{name} = {value!r}: only trainer = records has it, not {self.trainer}"
+                )
 
 
 def within(section: str, values: object, **bounds: tuple[float, float]) -> None:

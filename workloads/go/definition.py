@@ -59,7 +59,7 @@ workload = Workload(
             data=Data(size=9, komi=7.0),
             model=Net(width=128, blocks=10),
             zero=Zero(sizes=(9,), minutes=0, iterations=5000, boards=1024, visits=32, capacity=2_000_000),
-            train=Train(batch=2048, ema=0.9, precision="bf16", publish="last"),
+            train=Train(batch=2048, ema=0.9, publish="last"),
         ),
     },
     summary="Go on boards up to 19 x 19: self-play with search, recorded games, an engine to play against",

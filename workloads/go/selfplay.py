@@ -39,7 +39,7 @@ class SelfPlayer:
     weights that it has."""
 
     def __init__(self, zero: Zero, module: nn.Module, seed: Sequence[int]) -> None:
-        self.zero, self.judge = zero, Judge(module)
+        self.zero, self.judge = zero, Judge(module, str(next(module.parameters()).device))
         self.rng = np.random.default_rng(np.random.SeedSequence(list(seed)))
         self.size = 0
 

@@ -28,11 +28,14 @@ def build(run: Run, agent: Any, means: Means, runners: int) -> Any:
     config.run = str(run.path.absolute())
     config.seed = run.spec.seed
     learners = agent.plan.learners
-    gpus = means.gpus if learners or means.gpus else 0
-    config.env_runners(num_env_runners=runners, num_cpus_per_env_runner=means.threads)
+    config.env_runners(
+        num_env_runners=runners,
+        num_cpus_per_env_runner=means.threads,
+        num_gpus_per_env_runner=means.gpus,
+    )
     config.learners(num_learners=learners, num_cpus_per_learner="auto" if not learners else means.threads)
-    if gpus:
-        config.learners(num_gpus_per_learner=gpus)
+    if means.gpus:
+        config.learners(num_gpus_per_learner=means.gpus)
     config.grad_clip, config.grad_clip_by = optim_clip(run), "global_norm"
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it recommends its new API stack to who is on it
     with stderr_to(run.path / ".rllib.log"):

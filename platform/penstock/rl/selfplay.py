@@ -72,6 +72,8 @@ class SelfPlayRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         self._weights_seq_no = 0
         spec = config.get_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
         self.module = spec.build()
+        if config.num_gpus_per_env_runner:
+            self.module.to("cuda")
         self.actor: Any = None
         self.calls = 0
 
