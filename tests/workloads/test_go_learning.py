@@ -64,7 +64,7 @@ def test_records_teach_the_moves_of_their_player(dataset: Dataset) -> None:
     first, last = (line["validation"] for line in run.metrics.validations())
     assert last["log_loss"] < first["log_loss"] and last["accuracy"] > 0.28  # chance has 0.23
     curve = run.metrics.loss_curve()
-    assert curve[-5:].mean() < 0.85 * curve[:5].mean()
+    assert curve[-5:].mean() < 0.92 * curve[:5].mean()
 
 
 def test_positions_of_a_record_are_those_of_the_game() -> None:
