@@ -13,6 +13,7 @@ from workloads.go.board import BLACK, Board, Rules, boards
 from workloads.go.config import Config
 from workloads.go.model import GoNet, Judge
 from workloads.go.openings import openings
+from workloads.go.planes import observe
 from workloads.go.search import Search
 
 
@@ -36,12 +37,18 @@ class Searcher:
         return np.asarray(np.where(board.legal[rows], logits, -np.inf).argmax(1), np.int64)
 
 
-def play(one: Side, other: Side, rules: Rules, starts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    """Each opening twice, `one` once with either colour: what came of it for `one`, [2 n] of 1, 0.5 and 0."""
+def begun(rules: Rules, starts: Sequence[Sequence[int]]) -> Board:
+    """Each opening on two boards, one after the other."""
     board = boards(rules, 2 * len(starts))
     for row in range(len(board)):
         for action in starts[row // 2]:
             board.play(np.array([action]), [row])
+    return board
+
+
+def play(one: Side, other: Side, board: Board) -> NDArray[np.float64]:
+    """The games on the boards to their end, `one` as Black on every other: what came of them for `one`, [N]
+    of 1, 0.5 and 0."""
     colour = np.where(np.arange(len(board)) % 2 == 0, BLACK, -BLACK)
     while not board.done.all():
         actions = np.full(len(board), -1, np.int64)
@@ -56,17 +63,23 @@ def play(one: Side, other: Side, rules: Rules, starts: Sequence[Sequence[int]]) 
 def rated(
     config: Config, weights: Mapping[str, Tensor], past: Sequence[Mapping[str, Tensor]], seed: int
 ) -> list[tuple[float, int]]:
-    """Of games against each of `past`, as many openings as an evaluation has: the share won, and the
-    games."""
+    """Of games against each of `past`, as many openings as an evaluation has, with both colours: the share
+    won, and the games. Komi is what the two networks together think fair: otherwise the opening decides."""
     data, play_ = config.data, config.play
-    rules = Rules(data.size, data.size, data.komi)
+    rules = Rules(data.size, data.size, 0.0)
     starts = openings(rules, data.matches, seed)
-    count = 2 * len(starts)
     mine, *others = (
-        Searcher(Judge(loaded(config, each)), rules, count, play_.judged, play_.considered)
+        Searcher(Judge(loaded(config, each)), rules, 2 * len(starts), play_.judged, play_.considered)
         for each in (weights, *past)
     )
-    return [(float(play(mine, other, rules, starts).mean()), count) for other in others]
+    found = []
+    for other in others:
+        board = begun(rules, starts)
+        seen = observe(board)
+        points = sum(each.judge.outputs(seen).score for each in (mine, other)) / 2
+        board.komi[:] = np.clip(np.rint(points * board.to_play), -rules.points, rules.points)
+        found.append((float(play(mine, other, board).mean()), len(board)))
+    return found
 
 
 def loaded(config: Config, weights: Mapping[str, Tensor]) -> GoNet:
