@@ -218,6 +218,8 @@ def test_more_runners_and_learners_than_the_cluster_has_are_refused(store: Store
     words = [*SMALL, *ZERO, "zero.learners=3"]
     with pytest.raises(RunError, match=r"5 workers need 5 CPUs and there are 4"):
         train("go", overrides=words, workers=2, store=store)
+    with pytest.raises(RunError, match=r"--workers 1:2: env runners are a fixed number; write --workers N"):
+        train("go", overrides=[*SMALL, *ZERO], workers=(1, 2), store=store)
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -139,7 +139,7 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        for name in ("precision", "compile", "accumulate"):
+        for name in ("precision", "compile", "accumulate", "strategy"):
             value = getattr(self.train, name)
             if self.trainer != "records" and value != getattr(Train(), name):
                 raise ConfigError(

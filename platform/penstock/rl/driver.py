@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayError
 
 from penstock.cluster import ensure_ray
-from penstock.errors import RunFailed
+from penstock.errors import RunError, RunFailed
 from penstock.rl.attempt import Attempt
 from penstock.rl.module import agent_of
 from penstock.training import checkpoint
@@ -29,7 +29,7 @@ FUTILE = 3
 
 def learn(run: Run, means: Means, cpus: int | None, tell: OnEvent) -> None:
     """Train `run` until its outcome is committed, on the Ray that is there or a local one with `cpus` logical
-    CPUs. RunFailed when it fails, RunError when there are too few CPUs."""
+    CPUs. RunFailed when it fails, RunError when there are too few CPUs or their number is left open."""
     ensure_ray(cpus)
     events = EventLog(run.path / "events.jsonl")
 
@@ -38,6 +38,9 @@ def learn(run: Run, means: Means, cpus: int | None, tell: OnEvent) -> None:
         tell(event)
 
     plan = agent_of(run).plan
+    if means.max_workers > means.workers:
+        asked = f"--workers {means.workers}:{means.max_workers}"
+        raise RunError(f"{asked}: env runners are a fixed number; write --workers N, which may change later")
     runners = 0 if means.alone else means.workers
     demand_cpus(runners + plan.learners, means.threads, int(ray.cluster_resources().get("CPU", 0)))
     futile, newest = 0, checkpoint.steps(run.checkpoints)[-1:]
