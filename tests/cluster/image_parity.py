@@ -24,7 +24,7 @@ from penstock.store import Store
 from tests.cluster.forked import Made, train_with
 
 # of the synthetic source, by what it is called there
-SIZES = {"pictures": 100, "dialogues": 400, "users": 101, "ratings": 1_500}
+SIZES = {"pictures": 100, "dialogues": 400, "users": 101, "ratings": 1_500, "games": 60}
 
 
 def trained(name: str, folder: str) -> dict[int, Made]:

@@ -14,6 +14,7 @@ NAMES = [
     "gan",
     "chatbot",
     "chatbot:lstm",
+    "go",
     "recsys",
     "recsys:sasrec",
     "recsys:factors",

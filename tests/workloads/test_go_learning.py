@@ -88,31 +88,45 @@ def test_results_are_read_as_sgf_has_them(result: str, winner: int, margin: floa
     assert outcome_of("?")[0] == outcome_of("Void")[0] == UNKNOWN
 
 
-def test_boards_of_several_sizes_share_a_batch_and_move_alike(dataset: Dataset) -> None:
-    """Padding, and the symmetry of each position, change nothing of what the network says of it."""
-    rows = [row_of(b"(;SZ[5]RE[B+1];B[bc];W[dd];B[cb])"), row_of(b"(;SZ[7]RE[W+1];B[bc];W[ee])")]
-    games = positions(rows, [np.arange(3), np.arange(2)])
+class Games(list[tuple[Any, np.random.Generator]]):
+    """Stands for a batch of the platform."""
+
+
+def test_games_of_several_sizes_are_a_batch_whose_parts_add_up() -> None:
+    contents = (b"(;SZ[5]RE[B+1];B[bc];W[dd];B[cb])", b"(;SZ[7]RE[W+1];B[bc];W[ee])", b"(;SZ[5];B[bb])")
+    rows = [row_of(content) for content in contents]
     task = RecordsTask(RECORDS, SCHEMA)
     task.module.load_state_dict(weights_of())
-    apart = [
-        task.loss(batch_of([row], [game], [np.zeros(len(game.played), np.int64)]))
-        for row, game in zip(rows, games, strict=True)
-    ]
-    whole, weight = task.loss(batch_of(rows, games, [np.zeros(3, np.int64), np.zeros(2, np.int64)]))
-    assert weight == 5
-    assert float(whole.detach()) == pytest.approx(sum(float(each.detach()) for each, _ in apart), rel=1e-5)
-    turned = batch_of(rows[:1], games[:1], [np.array([3, 5, 7])])
-    planes, way = turned.planes[1].numpy(), symmetries(5, 5)[5]
-    assert np.flatnonzero(planes[1].ravel()).tolist() == [way[11]]  # Black's stone at bc is the enemy's
-    assert int(turned.played[1]) == way[18] and bool(turned.legal[1][way[18]])
+
+    def loss(*which: int) -> tuple[float, float]:
+        batch = task.collate(Games((rows[n], np.random.default_rng(n)) for n in which))  # type: ignore[arg-type]
+        assert [each.planes.shape[-1] for each in batch] == sorted({int(rows[n]["size"]) for n in which})
+        total, weight = task.loss(batch)
+        return float(total.detach()), weight
+
+    whole, weight = loss(0, 1, 2)
+    apart = [loss(n) for n in range(3)]
+    assert weight == 6 == sum(each for _, each in apart)
+    assert whole == pytest.approx(sum(each for each, _ in apart), rel=1e-5)
+
+
+def test_a_record_s_move_is_turned_with_its_board() -> None:
+    row = row_of(b"(;SZ[5]RE[B+1];B[bc];W[dd];B[cb])")
+    (seen,) = positions([row], [np.arange(3)])
+    batch = batch_of(5, [(row, seen, np.array([3, 5, 7]))])
+    way = symmetries(5, 5)[5]
+    assert np.flatnonzero(batch.planes[1, 1].numpy()).tolist() == [way[11]]  # Black's stone is the enemy's
+    assert int(batch.played[1]) == way[18] and bool(batch.legal[1][way[18]])
+    assert not bool(batch.legal[1][way[11]]) and batch.winner.tolist() == [1, 0, 1]
 
 
 def test_collating_nothing_gives_an_empty_batch_with_a_loss(dataset: Dataset) -> None:
     task = RecordsTask(RECORDS, dataset.schema)
     batch = task.collate(Items(dataset.train, [], ItemDraws(0, 0)))
-    assert len(batch.planes) == 0
+    assert [len(each.planes) for each in batch] == [0]
     total, weight = task.loss(batch)
     assert weight == 0 and float(total.detach()) == 0
+    total.backward()
 
 
 def test_the_greedy_player_takes_saves_and_threatens() -> None:

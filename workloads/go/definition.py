@@ -42,7 +42,7 @@ workload = Workload(
             model=Net(width=48, blocks=5),
             records=Records(positions=16),
             optim=Optim(lr=3e-3, weight_decay=0.05, warmup_steps=50),
-            train=Train(epochs=60, batch=16, ema=0.99, validate_every=10, publish="last"),
+            train=Train(epochs=24, batch=16, ema=0.99, validate_every=8, publish="last"),
         ),
         "7x7": Config(
             data=Data(size=7, komi=8.5),
