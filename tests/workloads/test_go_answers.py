@@ -74,6 +74,14 @@ def test_a_record_and_the_same_moves_get_the_same_answer(predictor: GoPredictor)
     assert ask(predictor, sgf="(;SZ[5]KM[0.5];B[cc];W[cd];B[])") == moves
 
 
+def test_a_request_that_is_written_out_in_full_means_the_same(predictor: GoPredictor) -> None:
+    for asked in ({"sgf": "(;SZ[5]KM[0.5];B[cc])", "visits": 2}, {"moves": ["C3"], "visits": 0}):
+        request = GoRequest.model_validate(asked)
+        again = GoRequest.model_validate_json(request.model_dump_json())
+        one, other = predictor.predict([request, again])
+        assert one == other and isinstance(one, GoAnswer)
+
+
 def test_ownership_is_blacks_whoever_moves(predictor: GoPredictor) -> None:
     """The network sees own and enemy's; of a position with colours swapped it sees the same but for two
     planes, which these weights are made to ignore."""

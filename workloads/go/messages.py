@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+SIZE, KOMI = 9, 7.0  # of a request that does not say
 MOST_MOVES, MOST_VISITS = 2_000, 1_000
 MOST_SGF = 60_000  # characters
 Vertex = Annotated[str, Field(min_length=1, max_length=8, description="such as D4; there is no I; or pass")]
@@ -27,8 +28,10 @@ class GoRequest(BaseModel):
         },
     )
 
-    size: int = Field(9, ge=1, le=19, description="points along each side")
-    komi: float = Field(7.0, ge=-361, le=361, description="points White gets for moving second")
+    size: int | None = Field(None, ge=1, le=19, description=f"points along each side; none = {SIZE}")
+    komi: float | None = Field(
+        None, ge=-361, le=361, description=f"points White gets for moving second; none = {KOMI:g}"
+    )
     moves: list[Vertex] = Field(default_factory=list, max_length=MOST_MOVES, description="Black's first")
     sgf: str | None = Field(
         None, max_length=MOST_SGF, description="a game record in place of size, komi and moves"

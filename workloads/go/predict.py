@@ -14,7 +14,7 @@ from workloads.go.board import BLACK, Board, IllegalMove, Rules, boards
 from workloads.go.config import Config
 from workloads.go.greedy import GreedyPlayer
 from workloads.go.match import ended
-from workloads.go.messages import Candidate, GoAnswer, GoRequest, Opponent, Played, Reviewed
+from workloads.go.messages import KOMI, SIZE, Candidate, GoAnswer, GoRequest, Opponent, Played, Reviewed
 from workloads.go.model import GoNet, Judge, Turned
 from workloads.go.notation import NAMES, action_of, brief, vertex
 from workloads.go.planes import observe
@@ -191,14 +191,15 @@ def opened(request: GoRequest) -> Wanted | Refusal:
     """The position that is meant; a Refusal names the field and what is wrong with it."""
     record: Record
     if request.sgf is not None:
-        if request.moves or {"size", "komi"} & request.model_fields_set:
+        if request.moves or request.size is not None or request.komi is not None:
             return Refusal("a record has its own size, komi and moves: give sgf alone, or them", "/sgf")
         try:
             record = read(request.sgf.encode("latin-1", "replace"))
         except ValueError as error:
             return Refusal(str(error), "/sgf")
     else:
-        record = Record(request.size, request.komi)
+        size = SIZE if request.size is None else request.size
+        record = Record(size, KOMI if request.komi is None else request.komi)
     size = record.size
     pointers = ["/sgf"] * len(record.moves)
     moves = list(record.moves)
