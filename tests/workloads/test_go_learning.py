@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from penstock.data.draws import ItemDraws, Items
 from penstock.data.prepare import prepare
 from penstock.data.ray_map import in_process
 from penstock.errors import ConfigError
-from penstock.rl.rating import estimate
+from penstock.rl.rating import Ratings, estimate
 from penstock.rl.ring import FEWEST, Ring
 from penstock.store import Store
 from tests.gomodel import SCHEMA, SMALL, weights_of
@@ -267,6 +269,21 @@ def test_elo_is_the_likeliest_and_finite() -> None:
     assert math.isfinite(estimate([(1.0, 40, 0.0)])[0]) and estimate([(1.0, 40, 0.0)])[0] > 300
     both = estimate([(0.5, 100, 0.0), (0.5, 100, 200.0)])[0]
     assert both == pytest.approx(100, abs=3)
+
+
+def test_past_selves_survive_a_kill_while_one_is_written(tmp_path: Path) -> None:
+    """Also those that a run has not reached again yet are forgotten."""
+
+    class Equal:
+        def rate(self, weights: Any, past: Any, seed: int) -> list[tuple[float, int]]:
+            return [(0.75, 40) for _ in past]
+
+    run = SimpleNamespace(path=tmp_path, spec=SimpleNamespace(seed=0))
+    ratings = Ratings(run, Equal(), 0)  # type: ignore[arg-type]
+    assert ratings.rate(weights_of(), 3)["elo"] == 0 and ratings.rate(weights_of(), 6)["elo"] > 100
+    (tmp_path / "selves" / ".tmp-1-0123456789ab").write_bytes(b"half")
+    again = Ratings(run, Equal(), 3)  # type: ignore[arg-type]
+    assert {path.name for path in again.folder.glob("0*")} == {"00000003.safetensors", "00000003.elo"}
 
 
 def test_a_rating_plays_both_colours_and_a_copy_is_equal() -> None:

@@ -21,7 +21,7 @@ from workloads.go.board import BLACK, WHITE, Board, IllegalMove, Rules, boards
 from workloads.go.layout import SIZES
 from workloads.go.notation import vertex
 from workloads.go.planes import PLANES, observe
-from workloads.go.record import Record, read, reason
+from workloads.go.record import read, reason
 
 UNKNOWN = 2
 RESULT = re.compile(r"([bw])\+(\d+(?:\.\d+)?)?", re.IGNORECASE)
@@ -142,8 +142,3 @@ def replay(
         except IllegalMove as error:
             where = vertex(error.action, board.rules.rows, board.rules.columns)
             raise ValueError(f"move {ply + 1} ({where}) is illegal: {reason(error)}") from None
-
-
-def sgf_record(content: str) -> Record:
-    """The record that a client sent. ValueError, one line, where it is none."""
-    return read(content.encode("utf-8", "replace"))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from penstock.rl.module import optim_of
 from penstock.rl.selfplay import SelfPlayConfig
 from penstock.training.means import Means
 from penstock.training.run import Run
@@ -17,8 +18,7 @@ from penstock.training.run import Run
 
 def build(run: Run, agent: Any, means: Means, runners: int) -> Any:
     """The algorithm of `agent` (penstock.agents), built: `runners` remote env runners, 0 = it plays in this
-    process. It has `done`, to be told the share of the run that lies behind; `net()` and `set_net(weights)`;
-    and `played(result)`."""
+    process. It is a `Learning` with `played(result)` and `losses(result)`."""
     if agent.learns == "self-play":
         config: Any = SelfPlayConfig()
     else:
@@ -36,16 +36,10 @@ def build(run: Run, agent: Any, means: Means, runners: int) -> Any:
     config.learners(num_learners=learners, num_cpus_per_learner="auto" if not learners else means.threads)
     if means.gpus:
         config.learners(num_gpus_per_learner=means.gpus)
-    config.grad_clip, config.grad_clip_by = optim_clip(run), "global_norm"
+    config.grad_clip, config.grad_clip_by = optim_of(run).clip or None, "global_norm"
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it recommends its new API stack to who is on it
     with stderr_to(run.path / ".rllib.log"):
         return config.build_algo()
-
-
-def optim_clip(run: Run) -> float | None:
-    from penstock.rl.module import optim_of
-
-    return optim_of(run).clip or None
 
 
 @contextmanager

@@ -13,13 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from penstock import catalog
 from penstock.agents import Plan
-from penstock.config import from_dict
-from penstock.data.dataset import Dataset
 from penstock.errors import RunFailed
 from penstock.rl.algorithms import build
-from penstock.rl.module import NET, agent_of
+from penstock.rl.module import agent_of
 from penstock.rl.rating import Ratings
 from penstock.training import checkpoint
 from penstock.training.events import OnEvent
@@ -28,6 +25,7 @@ from penstock.training.progress import Outcome
 from penstock.training.run import Run
 from penstock.training.validation import validate
 from penstock.training.weights import start_from, weights_of
+from penstock.training.work import parts_of
 from penstock.training.world import World
 
 RATED = 8
@@ -54,9 +52,7 @@ class Attempt:
 
     def __init__(self, run: Run, means: Means, runners: int, plan: Plan, tell: OnEvent) -> None:
         self.run, self.plan, self.tell, self.runners = run, plan, tell, runners
-        self.workload = catalog.find_reference(run.spec.workload, run.spec.reference)
-        self.config = from_dict(self.workload.config, run.spec.config)
-        self.dataset = Dataset.load(run.dataset_path)
+        self.workload, self.config, self.dataset = parts_of(run)
         self.agent = agent_of(run)
         torch.set_num_threads(run.spec.threads)
         self.algorithm = build(run, self.agent, means, runners)
@@ -68,7 +64,7 @@ class Attempt:
             self.algorithm.restore_from_path(str(found.path.absolute() / RLLIB))
         else:
             self._start_from()
-            self.average = self.weights()
+            self.average = self.algorithm.net()
         run.metrics.truncate(found.metrics_bytes if found is not None else 0)
         self.ratings = Ratings(run, self.agent, self.progress.step)
         run.log_attempt(self.progress.step, max(runners, 1))
@@ -79,9 +75,7 @@ class Attempt:
         if self.run.spec.start_from is None:
             return
         fresh = start_from(self.agent.module, weights_of(self.run, self.run.spec.start_from))
-        self.algorithm.set_net(
-            {NET + name: tensor for name, tensor in self.agent.module.state_dict().items()}
-        )
+        self.algorithm.set_net(self.agent.module.state_dict())
         self.tell({"event": "start_from", "fresh": fresh})
 
     # ---------------------------------------------------------------- the loop
@@ -109,9 +103,7 @@ class Attempt:
         progress.step += 1
         self.first_step_s = self.first_step_s or time.monotonic() - self.began
         played = self.algorithm.played(result)
-        learned = {}
-        if played.pop("updates", 1):  # else RLlib would tell NaN
-            learned = numbers(result.get("learners", {}).get("default_policy", {}))
+        learned = self.algorithm.losses(result)
         progress.games += played.pop("games", 0.0)
         progress.rows += int(played.pop("rows", 0))
         line: dict[str, Any] = {
@@ -129,7 +121,7 @@ class Attempt:
             progress.loss = loss
             line |= {"loss": loss, **{f"loss/{name}": value for name, value in learned.items()}}
             decay = min(self.config.train.ema, (1 + progress.step) / (10 + progress.step))
-            for name, tensor in self.weights().items():
+            for name, tensor in self.algorithm.net().items():
                 self.average[name] = torch.lerp(tensor, self.average[name], decay)
         self.run.metrics.append([line])
         elapsed = max(time.monotonic() - self.began, 1e-9)
@@ -208,10 +200,6 @@ class Attempt:
         """Whether a remote learner is gone; what RLlib raises then depends on what it was about to do."""
         return bool(self.algorithm.learners() < self.plan.learners)
 
-    def weights(self) -> dict[str, Tensor]:
-        """The learner's, by the module's own names, on the CPU."""
-        return {name.removeprefix(NET): tensor for name, tensor in self.algorithm.net().items()}
-
     def _say_start(self) -> None:
         if self.progress.step:
             event = {"event": "playing_on", "step": self.progress.step, "done": self.done()}
@@ -219,23 +207,3 @@ class Attempt:
             limit = f" or {self.plan.minutes:g} minutes" if self.plan.minutes else ""
             event = {"event": "playing", "iterations": self.plan.iterations, "limit": limit}
         self.tell({**event, "runners": self.runners})
-
-
-def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """What an agent's loss named, of all that RLlib reports."""
-    named = (
-        "loss",
-        "policy",
-        "value",
-        "ownership",
-        "score",
-        "policy_loss",
-        "vf_loss",
-        "entropy",
-        "total_loss",
-    )
-    found = {name: float(values[name]) for name in named if name in values}
-    if "loss" not in found and "total_loss" in found:
-        found["loss"] = found["total_loss"]
-    found.pop("total_loss", None)
-    return found

@@ -8,39 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor
 
-from penstock import catalog
-from penstock.config import from_dict
-from penstock.data.dataset import Dataset
+from penstock.config import Optim
 from penstock.training import optimiser
 from penstock.training.run import Run
+from penstock.training.work import parts_of
+from penstock.workload import resolve
 
 NET = "net."
 """What RLlib's names of weights have in front."""
+PARTS = "parts"
+"""Under which a learner reports what the agent's loss named."""
 
 
 def agent_of(run: Run) -> Any:
     """A new agent of a run (penstock.agents), the same weights every time."""
-    workload = catalog.find_reference(run.spec.workload, run.spec.reference)
-    config = from_dict(workload.config, run.spec.config)
-    schema = Dataset.load(run.dataset_path).schema
-    from penstock.workload import resolve
-
+    workload, config, dataset = parts_of(run)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.spec.seed)
-        return resolve(workload.trainers[workload.trainer(config)])(config, schema)
+        return resolve(workload.trainers[workload.trainer(config)])(config, dataset.schema)
 
 
-def optim_of(run: Run) -> Any:
+def optim_of(run: Run) -> Optim:
     """The `optim` section of a run's config."""
-    workload = catalog.find_reference(run.spec.workload, run.spec.reference)
-    return from_dict(workload.config, run.spec.config).optim
+    optim: Optim = parts_of(run)[1].optim
+    return optim
 
 
 class AgentModule(TorchRLModule, ValueFunctionAPI):  # type: ignore[misc]
@@ -85,40 +82,7 @@ class AgentLearner(Optimised):
     """Minimises the agent's own loss."""
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Tensor:
-        self.metrics.log_dict(
-            {name: value.detach() for name, value in fwd_out.items()}, key=module_id, window=1000
-        )
+        parts = {name: value.detach() for name, value in fwd_out.items()}
+        self.metrics.log_dict(parts, key=(module_id, PARTS), window=1000)
         loss: Tensor = fwd_out["loss"]
         return loss
-
-
-class InRun:
-    """An algorithm that leaves nothing outside its run's folder; RLlib would write into the home folder."""
-
-    config: Any
-
-    def _setup_logdir(self) -> None:
-        folder = Path(self.config.run) / ".rllib"
-        folder.mkdir(exist_ok=True)
-        self._logdir = str(folder)
-
-
-def net_of(algorithm: Any) -> dict[str, Tensor]:
-    """The learner's weights by RLlib's names, on the CPU, as copies."""
-    weights = algorithm.learner_group.get_weights()[DEFAULT_MODULE_ID]
-    return {name: torch.as_tensor(value).detach().cpu().clone() for name, value in weights.items()}
-
-
-def set_net(algorithm: Any, weights: Mapping[str, Tensor]) -> None:
-    """Gives them to the learners, and to whoever plays."""
-    state = {name: tensor.numpy() for name, tensor in weights.items()}
-    algorithm.learner_group.set_state({COMPONENT_LEARNER: {COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: state}}})
-    algorithm.env_runner_group.sync_weights(
-        from_worker_or_learner_group=algorithm.learner_group, inference_only=True
-    )
-
-
-def learners_of(algorithm: Any) -> int:
-    """Remote learners that live; 0 where the driving process learns."""
-    group = algorithm.learner_group
-    return 0 if group.is_local else len(group._worker_manager.healthy_actor_ids())

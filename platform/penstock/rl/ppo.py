@@ -10,22 +10,14 @@ import ray
 import torch
 from ray.rllib.algorithms.ppo.ppo import PPO, PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.metrics import LEARNER_RESULTS
 from ray.tune.registry import register_env
 
 from penstock.agents import Plan
-from penstock.rl.module import (
-    NET,
-    AgentModule,
-    InRun,
-    Optimised,
-    agent_of,
-    learners_of,
-    net_of,
-    optim_of,
-    set_net,
-)
-from penstock.training.optimiser import rate_at
+from penstock.rl.learning import Learning
+from penstock.rl.module import AgentModule, Optimised, agent_of
 from penstock.training.run import Run
 
 ENVIRONMENT = "penstock-agent"
@@ -69,7 +61,7 @@ def made(context: Mapping[str, Any]) -> Any:
     return agent_of(Run.at(Path(context["run"]))).environment(context["num_envs"])
 
 
-class AgentPpo(InRun, PPO):  # type: ignore[misc]
+class AgentPpo(Learning, PPO):  # type: ignore[misc]
     """PPO whose opponents are earlier weights. An env runner that is restarted has the environment's own
     opponents until the pool changes again."""
 
@@ -79,22 +71,16 @@ class AgentPpo(InRun, PPO):  # type: ignore[misc]
 
     def setup(self, config: Any) -> None:
         super().setup(config)
-        run = Run.at(Path(self.config.run))
-        self.plan: Plan = agent_of(run).plan
-        self.optim = optim_of(run)
-        self.updates = 0
-        self.done = 0.0  # the share of the run that lies behind; the driver says it
+        self.plan: Plan = self.agent.plan
         self.past: list[dict[str, torch.Tensor]] = []
 
     def training_step(self) -> None:
-        rate = rate_at(self.optim, self.updates, self.done)
-        self.learner_group.foreach_learner(lambda learner: learner.set_rate(rate))
+        self.set_rate()
         super().training_step()
         each = self.config.num_epochs * self.config.total_train_batch_size // self.config.minibatch_size
         self.updates += max(1, each)
         if (self.iteration + 1) % self.plan.pool_every == 0:
-            self.past = [*self.past, {name.removeprefix(NET): w for name, w in self.net().items()}]
-            self.past = self.past[-self.plan.pool :]
+            self.past = [*self.past, self.net()][-self.plan.pool :]
             self.share_pool()
 
     def share_pool(self) -> None:
@@ -109,23 +95,18 @@ class AgentPpo(InRun, PPO):  # type: ignore[misc]
 
     # ---------------------------------------------------------------- what the driver asks
 
-    def net(self) -> dict[str, torch.Tensor]:
-        """The learner's weights by RLlib's names, on the CPU."""
-        return net_of(self)
-
-    def set_net(self, weights: Mapping[str, torch.Tensor]) -> None:
-        set_net(self, weights)
-
-    def learners(self) -> int:
-        """Remote learners that live."""
-        return learners_of(self)
-
     def played(self, result: Mapping[str, Any]) -> dict[str, float]:
         """Of the last iteration: "rows" the agent's steps, "games" that ended."""
         seen = result.get("env_runners", {})
         names = {"rows": "num_env_steps_sampled", "games": "num_episodes", "reward": "episode_return_mean"}
         found = {name: float(seen.get(theirs, 0.0)) for name, theirs in names.items()}
         return {name: value for name, value in found.items() if value == value}
+
+    def losses(self, result: Mapping[str, Any]) -> dict[str, float]:
+        """PPO's, "loss" among them, means over the last iteration."""
+        learned = result.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})
+        names = {"loss": "total_loss", "policy": "policy_loss", "value": "vf_loss", "entropy": "entropy"}
+        return {name: float(learned[theirs]) for name, theirs in names.items() if theirs in learned}
 
     # ---------------------------------------------------------------- checkpoints
 

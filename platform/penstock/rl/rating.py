@@ -10,7 +10,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from penstock.store import write_atomic
+from penstock.store import sweep, write_atomic
 from penstock.training.run import Run
 
 OPPONENTS = 2  # the newest past selves
@@ -24,8 +24,9 @@ class Ratings:
         """Those after `step`, which a resumed run has not reached yet, are forgotten."""
         self.run, self.agent, self.folder = run, agent, run.path / "selves"
         self.folder.mkdir(exist_ok=True)
+        sweep(self.folder)  # a kill may have left half a file
         for path in self.folder.iterdir():
-            if int(path.stem) > step:
+            if path.stem.isdecimal() and int(path.stem) > step:
                 path.unlink()
 
     def rate(self, weights: Mapping[str, Tensor], step: int) -> dict[str, float]:

@@ -34,9 +34,9 @@ from ray.rllib.utils.metrics import (
 )
 
 from penstock.agents import Experience, Plan
-from penstock.rl.module import AgentLearner, AgentModule, InRun, learners_of, net_of, optim_of, set_net
+from penstock.rl.learning import Learning
+from penstock.rl.module import PARTS, AgentLearner, AgentModule
 from penstock.rl.ring import Ring
-from penstock.training.optimiser import rate_at
 from penstock.training.run import Run
 
 PLAY = "play"
@@ -75,7 +75,6 @@ class SelfPlayRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         if config.num_gpus_per_env_runner:
             self.module.to("cuda")
         self.actor: Any = None
-        self.calls = 0
 
     def get_spaces(self) -> dict[str, Any]:
         """Nothing is read from them: a network here fits boards of any size."""
@@ -134,7 +133,7 @@ class SelfPlayRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         return [(COMPONENT_RL_MODULE, self.module)]
 
 
-class SelfPlayAlgorithm(InRun, Algorithm):  # type: ignore[misc]
+class SelfPlayAlgorithm(Learning, Algorithm):  # type: ignore[misc]
     """One iteration: every runner plays, the ring takes it in, the learners learn `plan.reuse` rows for each
     new one, the runners get the new weights."""
 
@@ -144,21 +143,13 @@ class SelfPlayAlgorithm(InRun, Algorithm):  # type: ignore[misc]
 
     def setup(self, config: Any) -> None:
         super().setup(config)
-        run = Run.at(Path(self.config.run))
-        self.agent = AgentModule(
-            observation_space=gymnasium.spaces.Box(0, 1, (1,), np.float32),
-            action_space=gymnasium.spaces.Discrete(2),
-            model_config={"run": self.config.run},
-        ).agent
         self.plan: Plan = self.agent.plan
-        self.optim = optim_of(run)
         self.ring, self.coming = Ring(self.plan.capacity), Ring(self.plan.capacity)
         self.enough = min(FEWEST_BATCHES * self.plan.batch, self.plan.capacity)
-        self.rng = np.random.default_rng(run.spec.seed)
-        self.updates = 0
+        self.rng = np.random.default_rng(self.config.seed)
         self.owed = 0.0  # updates that are due, not all of them whole
-        self.done = 0.0  # the share of the run that lies behind; the driver says it
         self.facts: dict[str, float] = {}
+        self.learned = False
         self.playing = 0  # calls under way
 
     def training_step(self) -> None:
@@ -175,7 +166,7 @@ class SelfPlayAlgorithm(InRun, Algorithm):  # type: ignore[misc]
         self.owed += fresh * self.plan.reuse / self.plan.batch
         # once it has begun it learns in every iteration
         updates = max(1, int(self.owed)) if len(self.ring) >= self.enough else 0
-        self.facts["updates"] = updates
+        self.learned = updates > 0  # else RLlib tells NaN
         if updates:
             self.learn(updates)
         self.owed = self.owed - updates if updates else 0.0
@@ -211,8 +202,7 @@ class SelfPlayAlgorithm(InRun, Algorithm):  # type: ignore[misc]
         return [result for _, result in found]
 
     def learn(self, updates: int) -> None:
-        rate = rate_at(self.optim, self.updates, self.done)
-        self.learner_group.foreach_learner(lambda learner: learner.set_rate(rate))
+        self.set_rate()
         rows = self.agent.batch(self.ring.draw(updates * self.plan.batch, self.rng), self.rng)
         batch = MultiAgentBatch(
             {DEFAULT_MODULE_ID: SampleBatch(dict(rows))}, env_steps=updates * self.plan.batch
@@ -229,21 +219,15 @@ class SelfPlayAlgorithm(InRun, Algorithm):  # type: ignore[misc]
 
     # ---------------------------------------------------------------- what the driver asks
 
-    def net(self) -> dict[str, torch.Tensor]:
-        """The learner's weights by RLlib's names, on the CPU."""
-        return net_of(self)
-
-    def set_net(self, weights: Mapping[str, torch.Tensor]) -> None:
-        set_net(self, weights)
-
-    def learners(self) -> int:
-        """Remote learners that live."""
-        return learners_of(self)
-
     def played(self, result: Mapping[str, Any]) -> dict[str, float]:
         """Sums over the last iteration: "rows", and what the actors tell."""
         facts, self.facts = self.facts, {}
         return facts
+
+    def losses(self, result: Mapping[str, Any]) -> dict[str, float]:
+        """What the agent's loss named, means over the last iteration; empty where nothing was learned."""
+        learned = result.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})
+        return {name: float(value) for name, value in learned.get(PARTS, {}).items() if self.learned}
 
     # ---------------------------------------------------------------- checkpoints
 

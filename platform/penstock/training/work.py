@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from penstock import catalog
 from penstock.config import from_dict
@@ -11,6 +12,13 @@ from penstock.training.events import OnEvent
 from penstock.training.loop import train
 from penstock.training.run import Run
 from penstock.training.world import World
+from penstock.workload import Workload
+
+
+def parts_of(run: Run) -> tuple[Workload[Any], Any, Dataset]:
+    """A run's workload, config and data set. PenstockError where the workload is not installed any more."""
+    workload = catalog.find_reference(run.spec.workload, run.spec.reference)
+    return workload, from_dict(workload.config, run.spec.config), Dataset.load(run.dataset_path)
 
 
 def work(run: Run, world: World, on_event: OnEvent) -> None:
@@ -18,10 +26,7 @@ def work(run: Run, world: World, on_event: OnEvent) -> None:
     run's folder, so it is the same in this process and on any worker."""
     if world.broadcast(run.outcome() is not None):
         return  # a worker was killed after all was done
-    workload = catalog.find_reference(run.spec.workload, run.spec.reference)
-    config = from_dict(workload.config, run.spec.config)
-    dataset = Dataset.load(run.dataset_path)
-    outcome = train(workload, config, dataset, run, world, on_event)
+    outcome = train(*parts_of(run), run, world, on_event)
     if world.leads:
         facts = dataclasses.asdict(dataclasses.replace(outcome, weights={}))
         with run.writer_fence():
