@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import types
 from numba.core.caching import FunctionCache
+
+
+def mangled(record: Any) -> tuple[str, tuple[int]]:
+    """What a record type is called in the names of compiled functions: by what it holds.
+
+    numba calls it by how many types the process had met before. Two processes then give the same name to
+    functions for different records, and one that reads both from the cache runs one in place of the other.
+    """
+    digest = hashlib.blake2b(record.name.encode(), digest_size=7).digest()
+    return type(record).__name__, (int.from_bytes(digest, "big"),)
+
+
+setattr(types.Record, "mangling_args", property(mangled))  # noqa: B010 - its annotation knows no property
 
 
 class SharedCache(FunctionCache):  # type: ignore[misc]

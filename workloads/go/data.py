@@ -63,8 +63,8 @@ class Sgf:
 
 
 def scan_of(records: list[Item], config: Data, files: Sequence[Path], licence: str) -> Scan:
-    """The items of a source: its records, and the match games that belong to `config`."""
-    return Scan(records + matches(config), Schema(fields={"planes": PLANES}), files, licence)
+    """The items of a source: the match games that belong to `config`, and its records."""
+    return Scan(matches(config) + records, Schema(fields={"planes": PLANES}), files, licence)
 
 
 def read_lists(folder: Path, names: Iterable[str]) -> dict[str, Split]:
