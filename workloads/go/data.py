@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from penstock.data.order import hash_split
 from penstock.data.source import licence
@@ -20,12 +20,13 @@ from penstock.workload import Fault, Item, Row, Scan, Schema
 from workloads.go.board import Rules
 from workloads.go.config import Data
 from workloads.go.games import row_of
+from workloads.go.messages import Opponent
 from workloads.go.notation import vertex
 from workloads.go.openings import openings
 from workloads.go.planes import PLANES
 from workloads.go.record import MOST_BYTES
 
-OPPONENTS = ("random", "greedy")
+OPPONENTS: tuple[Opponent, ...] = get_args(Opponent)
 Split = Literal["train", "validation", "test"]
 VALIDATED = 4  # times fewer match games in a validation than in a test
 

@@ -19,7 +19,7 @@ from workloads.go.model import GoNet, Judge, Turned
 from workloads.go.notation import NAMES, action_of, brief, vertex
 from workloads.go.planes import observe
 from workloads.go.players import Player, RandomPlayer
-from workloads.go.record import Record, advance, read, reason
+from workloads.go.record import Record, advance, begin, read, reason
 from workloads.go.thinking import Thinker, Thought
 
 SHOWN = 10  # candidates in an answer
@@ -106,7 +106,8 @@ class GoPredictor:
         prior = chances(logits[0], board.legal[0])
         noise = None if request.seed is None else np.random.default_rng(request.seed)
         if visits:
-            found = self.thinker(visits, request).think(board, 0, noise)
+            at_root = evaluate if request.symmetries else None
+            found = Thinker(self.judge, visits, self.settings.considered, at_root).think(board, 0, noise)
         else:
             drawn = prior if noise is None else np.log(prior + 1e-30) + noise.gumbel(size=len(prior))
             best = int(np.argmax(np.where(board.legal[0], drawn, -np.inf)))
@@ -121,15 +122,11 @@ class GoPredictor:
         ]
         return names[best], found.value, [names[a] for a in found.variation], shown
 
-    def thinker(self, visits: int, request: GoRequest) -> Thinker:
-        at_root = Turned(self.judge) if request.symmetries else None
-        return Thinker(self.judge, visits, self.settings.considered, at_root)
-
-    def player(self, visits: int, considered: int = 0, seconds: float = 0.0) -> Player:
+    def player(self, visits: int, seconds: float = 0.0) -> Player:
         """The model as somebody to play with (matches, GTP); 0 visits: the network alone."""
         if visits == 0:
             return NetPlayer(self.judge)
-        return Thinker(self.judge, visits, considered or self.settings.considered, seconds=seconds)
+        return Thinker(self.judge, visits, self.settings.considered, seconds=seconds)
 
     def played(self, start: Board, against: Opponent, visits: int, request: GoRequest) -> Played:
         """A game from here to its end: the model has the side to move, and plays its best moves."""
@@ -154,7 +151,7 @@ class GoPredictor:
         if not wanted.moves:
             return []
         board, rules = boards(wanted.board.rules, 1), wanted.board.rules
-        set_up(board, wanted.start)
+        begin(wanted.start, board)
         planes, legal = [], []
         for colour, action in wanted.moves:
             if colour != board.to_play[0] or board.over[0]:
@@ -213,7 +210,7 @@ def opened(request: GoRequest) -> Wanted | Refusal:
     rules = Rules(size, size, record.komi, request.suicide, request.superko, plies)
     board = boards(rules, 1)
     try:
-        set_up(board, record)
+        begin(record, board)
     except ValueError as error:
         return Refusal(str(error), "/sgf")
     for number, (colour, action) in enumerate(moves):
@@ -227,12 +224,6 @@ def opened(request: GoRequest) -> Wanted | Refusal:
             where = f"move {number + 1}, {brief(vertex(action, size, size))}"
             return Refusal(f"{where}: {reason(error)}", pointers[number])
     return Wanted(board, moves, record)
-
-
-def set_up(board: Board, record: Record) -> None:
-    stones = np.zeros(record.size**2, np.int8)
-    stones[list(record.black)], stones[list(record.white)] = BLACK, -BLACK
-    board.set_up(0, stones.reshape(record.size, record.size), record.to_play)
 
 
 def chances(logits: NDArray[np.float32], legal: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -149,15 +149,22 @@ def write(record: Record) -> bytes:
     return bytes(game.serialise())
 
 
-def replay(record: Record, board: Board, row: int = 0) -> None:
-    """Plays a record from its start on one of the boards, by the board's rules; after two passes it goes on
-    where the record does. ValueError names the first move that is illegal there, and why."""
+def begin(record: Record, board: Board, row: int = 0) -> None:
+    """Sets one of the boards up as a record begins. ValueError where sizes differ, or a chain has no
+    liberty."""
     size = record.size
     if (board.rules.rows, board.rules.columns) != (size, size):
         raise ValueError(f"a record of size {size} on a board of {board.rules.rows} x {board.rules.columns}")
     stones = np.zeros(size * size, np.int8)
     stones[list(record.black)], stones[list(record.white)] = BLACK, WHITE
     board.set_up(row, stones.reshape(size, size), record.to_play)
+
+
+def replay(record: Record, board: Board, row: int = 0) -> None:
+    """Plays a record from its start on one of the boards, by the board's rules; after two passes it goes on
+    where the record does. ValueError names the first move that is illegal there, and why."""
+    begin(record, board, row)
+    size = record.size
     for number, (colour, action) in enumerate(record.moves, 1):
         try:
             advance(board, row, colour, action)
