@@ -23,8 +23,9 @@ class Chat(Protocol[QIn, AOut]):
     """It answers in words as they come."""
 
     def stream(self, request: QIn) -> Iterator[str | AOut | Refusal]:
-        """Pieces of text, none of which splits a character, then the whole answer, whose text they are when
-        joined; of a bad request a Refusal alone."""
+        """Pieces of text, none of which splits a character, then the whole answer, whose field `text` they
+        are when joined; of a bad request a Refusal alone. An answer may say `finish` ("length": it was cut),
+        `tokens` (a list) and `seen` (tokens of the prompt)."""
         ...
 
 
@@ -47,3 +48,7 @@ class Board(Protocol[QIn]):
     def position(self, request: QIn) -> Position | Refusal:
         """What stands after the moves of a request, at once: nothing is thought about."""
         ...
+
+
+NAMES: dict[str, type] = {"board": Board, "chat": Chat, "frames": Frames}
+"""By the words that an endpoint lists them with."""

@@ -69,14 +69,17 @@ class Store:
 # ---------------------------------------------------------------- write
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """`path` holds `data`, on the disk, or what it held before. StoreError when the disk is full."""
+def write_atomic(path: Path, data: bytes, mode: int | None = None) -> None:
+    """`path` holds `data`, on the disk, or what it held before; `mode`: who may read it, where that is not
+    left to the umask. StoreError when the disk is full."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = _aside(path.parent)
         try:
             with aside.open("xb") as file:
                 _hold(file.fileno())
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

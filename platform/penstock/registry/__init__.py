@@ -21,8 +21,9 @@ from penstock.registry.card import (
     verified_files,
 )
 from penstock.registry.fingerprint import weights_sha256
-from penstock.registry.pointers import CANDIDATE, LIVE, numbers, pointers, settle
+from penstock.registry.pointers import CANDIDATE, LIVE, Pointers, numbers, pointers, settle
 from penstock.registry.publishing import publish
+from penstock.registry.tuning import Serving, tune, tunings
 from penstock.store import Store
 from penstock.workload import NAME, Evaluator, Model, Schema, Workload, resolve
 
@@ -32,18 +33,25 @@ if TYPE_CHECKING:
 __all__ = [
     "CANDIDATE",
     "LIVE",
+    "Pointers",
+    "Serving",
     "Version",
     "aliases",
     "evaluator_of",
     "find",
     "load",
     "models",
+    "names",
     "promote",
     "publish",
     "published_by",
     "records",
+    "standing",
+    "succeed",
+    "tune",
     "verify",
     "weights_sha256",
+    "withdraw",
     "workload_of",
 ]
 
@@ -53,14 +61,17 @@ def models(store: Store, name: str | None = None) -> list[Version]:
     is listed with its `fault`; its neighbours are unaffected."""
     found: list[Version] = []
     for folder in [folder_of(store, name)] if name is not None else folders(store):
+        pointed: Mapping[str, int] = {}
+        tuned: Mapping[int, Any] = {}
+        spoilt = ""
         try:
-            pointed, spoilt = aliases(store, folder.name), ""
+            pointed, tuned = aliases(store, folder.name), tunings(folder)
         except ModelError as error:
-            pointed, spoilt = {}, str(error)
+            spoilt = str(error)
         for number in numbers(folder):
             path, fault, card = folder / str(number), spoilt, UNREADABLE
             try:
-                card = read_card(path, folder.name, number)
+                card = read_card(path, folder.name, number) | {"serving": tuned.get(number)}
             except ModelError as error:
                 fault = str(error)
             found.append(Version(folder.name, number, path, card, names_of(number, pointed), fault))
@@ -69,8 +80,18 @@ def models(store: Store, name: str | None = None) -> list[Version]:
 
 def aliases(store: Store, name: str) -> dict[str, int]:
     """Alias -> version of model `name`."""
+    return dict(standing(store, name).aliases)
+
+
+def standing(store: Store, name: str) -> Pointers:
+    """Everything that is decided about the versions of model `name`."""
     folder = folder_of(store, name)
     return pointers(folder, numbers(folder))
+
+
+def names(store: Store) -> list[str]:
+    """Every model that has a version."""
+    return [folder.name for folder in folders(store)]
 
 
 def find(store: Store, reference: str) -> Version:
@@ -86,7 +107,7 @@ def find(store: Store, reference: str) -> Version:
             raise ModelError(f"no version {number} of model {name}; {offer(folder)}")
         pointed = safely(folder)
     else:
-        pointed = pointers(folder, versions)
+        pointed = pointers(folder, versions).aliases
         alias = which if at else LIVE
         if alias not in pointed:
             raise ModelError(
@@ -95,7 +116,8 @@ def find(store: Store, reference: str) -> Version:
             )
         number = pointed[alias]
     path = folder / str(number)
-    return Version(name, number, path, read_card(path, name, number), names_of(number, pointed))
+    card = read_card(path, name, number) | {"serving": tunings(folder).get(number)}
+    return Version(name, number, path, card, names_of(number, pointed))
 
 
 def load(store: Store, version: str | Version) -> Model[Any]:
@@ -129,14 +151,38 @@ def verify(version: Version) -> None:
     verified_files(version)
 
 
-def promote(store: Store, name: str, version: int, alias: str = LIVE) -> Version:
-    """Move `alias` to `version`, atomically, after checking every hash; the version as it stands now."""
+def promote(
+    store: Store,
+    name: str,
+    version: int,
+    alias: str = LIVE,
+    share: float | None = None,
+    force: bool = False,
+) -> Version:
+    """Move `alias` to `version`, atomically, after checking every hash; the version as it stands now.
+
+    With `share`, above 0 and below 1, endpoints send that part of the requests to it, and make it live or
+    withdraw it by what comes of them. With `force` they take it though it is worse or slower than what they
+    serve.
+    """
     if not NAME.fullmatch(alias) or alias.isdecimal():
         raise ModelError(f"{alias!r} cannot be an alias; use a word such as live or candidate")
+    if share is not None and (alias != CANDIDATE or not 0 < share < 1):
+        raise ModelError(f"a share is above 0 and below 1, and for {CANDIDATE}; not {share:g} for {alias}")
     found = find(store, f"{name}@{version}")
     verify(found)
-    settle(found.path.parent, {alias: version})
+    settle(found.path.parent, lambda now: now.moved(alias, version, share, force))
     return find(store, f"{name}@{version}")
+
+
+def succeed(store: Store, name: str, version: int) -> None:
+    """The candidate `version` is live from now on; nothing happens when another one is candidate."""
+    settle(folder_of(store, name), lambda now: now.succeeded(version))
+
+
+def withdraw(store: Store, name: str, alias: str, version: int, before: int | None, why: str) -> None:
+    """Takes `version` out of the traffic of every endpoint; an `alias` at it goes back to `before`."""
+    settle(folder_of(store, name), lambda now: now.taken_back(alias, version, before, why))
 
 
 def published_by(store: Store, name: str, run: str) -> Version | None:
@@ -207,9 +253,9 @@ def names_of(number: int, pointed: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(alias for alias, version in pointed.items() if version == number)
 
 
-def safely(folder: Path) -> dict[str, int]:
+def safely(folder: Path) -> Mapping[str, int]:
     try:
-        return pointers(folder, numbers(folder))
+        return pointers(folder, numbers(folder)).aliases
     except ModelError:
         return {}
 

@@ -85,7 +85,7 @@ def publish(
         },
     }
     number = commit(folder, card, contents, live_first, version)
-    aliases = settle(folder)
+    aliases = settle(folder).aliases
     mine = tuple(alias for alias, pointed in aliases.items() if pointed == number)
     return Version(name, number, folder / str(number), read_card(folder / str(number), name, number), mine)
 
