@@ -5,7 +5,8 @@
     result = penstock.train("pathology", preset="smoke")
     penstock.evaluate(f"{result.model}@{result.version}")
 
-The verbs of the command line, imported when first used: `import penstock` costs nothing. `report`, `demo`
+The verbs of the command line and a client, imported when first used: `import penstock` costs nothing.
+`report`, `demo`
 and `doctor` are modules as well, so their verbs are called `write_report`, `run_demo` and `examine`.
 """
 
@@ -17,12 +18,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AsyncClient": "penstock.client",
+    "Client": "penstock.client",
     "Store": "penstock.store",
     "check": "penstock.api",
     "compare": "penstock.evaluation",
     "configure": "penstock.api",
     "evaluate": "penstock.evaluation",
     "examine": "penstock.doctor",
+    "handle": "penstock.serving.on_ray.switch",
     "models": "penstock.api",
     "new": "penstock.templates",
     "predict": "penstock.prediction",

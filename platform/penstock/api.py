@@ -74,11 +74,31 @@ def models(name: str | None = None, *, store: Store | None = None) -> list[Versi
     return registry.models(store or Store.open(), name)
 
 
-def promote(name: str, version: int, alias: str = "live", *, store: Store | None = None) -> Version:
-    """Point `alias` at a version, atomically; the version as it then is."""
+def promote(
+    name: str,
+    version: int,
+    alias: str = "live",
+    *,
+    share: float | None = None,
+    force: bool = False,
+    store: Store | None = None,
+) -> Version:
+    """Point `alias` at a version, atomically; the version as it then is. Endpoints follow within a second or
+    so of having loaded it.
+
+    `live`, and a candidate's `share` of the requests (above 0, below 1), is only for what answers its own
+    example and is not worse than what is live: PenstockError says why not. `force` skips the comparison.
+    """
     from penstock import registry
 
-    return registry.promote(store or Store.open(), name, version, alias)
+    place = store or Store.open()
+    if alias == registry.LIVE or share is not None:
+        from penstock.serving.versions.gate import admit
+
+        live = registry.aliases(place, name).get(registry.LIVE)
+        new = registry.find(place, f"{name}@{version}")
+        admit(place, new, registry.find(place, f"{name}@{live}") if live else None, force)
+    return registry.promote(place, name, version, alias, share, force)
 
 
 def runs(*, store: Store | None = None) -> list[dict[str, Any]]:

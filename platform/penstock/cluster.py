@@ -20,10 +20,12 @@ _SETTINGS = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # each printed line reaches the driver twice otherwise
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",
+    # what we serve leaves the event loop free by itself; another loop would cost each request a millisecond
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AUTH_MODE": "token",
     # Serve's own HTTP proxy lets every request through the same door as the gateway does
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "penstock.serving.door:middlewares",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "penstock.serving.web.door:middlewares",
 }
 _KEPT_S = 86_400.0  # how long the logs of a session without a driver are kept
 _LONGEST_TEMP = 36  # characters; Ray's sockets lie deeper, and a socket's path has at most 107
@@ -123,16 +125,22 @@ def _create_token() -> None:
         ) from error
 
 
+def private_folder() -> Path:
+    """A folder for temporary files that only this user can enter. OSError when none can be made."""
+    private = Path(tempfile.gettempdir()) / f"penstock-{os.getuid()}"
+    private.mkdir(mode=0o700, exist_ok=True)
+    status = private.lstat()
+    # somebody else may have made a folder of that name in a shared temporary directory
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o77:
+        private = Path(tempfile.mkdtemp(prefix="ps-"))
+    return private
+
+
 def _temp_dir() -> str | None:
     """A folder below one that only this user can enter (Ray opens its own to everybody), or None,
     Ray's default, where the path would be too long."""
-    private = Path(tempfile.gettempdir()) / f"penstock-{os.getuid()}"
     try:
-        private.mkdir(mode=0o700, exist_ok=True)
-        status = private.lstat()
-        # somebody else may have made a folder of that name in a shared temporary directory
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o77:
-            private = Path(tempfile.mkdtemp(prefix="ps-"))
+        private = private_folder()
     except OSError:
         return None
     if len(str(private)) > _LONGEST_TEMP:

@@ -114,22 +114,30 @@ def bench(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="data|train|WORKLOAD",
+            metavar="data|train|serve|WORKLOAD",
             help="What to measure; some workloads bring a benchmark of their own.",
         ),
     ],
     workload: Annotated[
-        str, typer.Argument(metavar="[WORKLOAD]", help="One of `penstock list`.")
+        str,
+        typer.Argument(metavar="[WORKLOAD]", help="One of `penstock list`; with serve, a model."),
     ] = "pathology",
     words: Words = None,
     data: Annotated[str, typer.Option(metavar="SOURCE", help="`format:path`, or `synthetic`.")] = "synthetic",
     pairs: Annotated[int, typer.Option(min=1, help="How often both are measured, in turn.")] = 10,
     workers: Annotated[str, typer.Option(metavar="1,2", help="Of `train`: one figure for each.")] = "2",
+    p95: Annotated[
+        str, typer.Option(metavar="50ms", help="Of `serve`: how soon 95 of 100 requests are answered.")
+    ] = "50ms",
 ) -> dict[str, Any]:
     """Ratios against a named baseline, both measured in one run."""
     from penstock import benchmarks, catalog
     from penstock.store import Store
 
+    if what == "serve":
+        return benchmarks.serve(
+            workload, p95_ms=milliseconds(p95), pairs=pairs, store=Store.open(shell.store), say=shell.say
+        )
     if what not in ("data", "train"):
         raise PenstockError(no_benchmark(what))
     if "=" in workload:
@@ -146,6 +154,18 @@ def bench(
     return {**each[0][1], "ratios": ratios}
 
 
+def milliseconds(text: str) -> float:
+    """`50ms` or `0.05s` as 50.0; PenstockError for anything else."""
+    number, factor = (text[:-2], 1.0) if text.endswith("ms") else (text.removesuffix("s"), 1000.0)
+    try:
+        value = float(number) * factor
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise PenstockError(f"--p95 {text!r} is no time; write 50ms or 0.5s")
+    return value
+
+
 def no_benchmark(what: str) -> str:
     """Why `penstock bench WHAT` is not possible so, and what is."""
     from penstock import catalog
@@ -154,7 +174,7 @@ def no_benchmark(what: str) -> str:
         return f"bench {what} takes its options last: penstock bench {what} --help"
     if what in catalog.installed():
         return f"{what} brings no benchmark of its own; say penstock bench data {what}, or bench train {what}"
-    return f"no benchmark {what!r}{nearest(what, ['data', 'train', *catalog.installed()])}"
+    return f"no benchmark {what!r}{nearest(what, ['data', 'train', 'serve', *catalog.installed()])}"
 
 
 def numbers(text: str) -> list[int]:

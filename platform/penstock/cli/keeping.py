@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from penstock.cli.shell import Shell, interval, verb
 from penstock.errors import PenstockError
+
+if TYPE_CHECKING:
+    from penstock.store import Store
 
 
 @verb("list", name="list")
@@ -57,6 +60,7 @@ def models(
     from penstock.registry import models as published
     from penstock.store import Store
 
+    store = Store.open(shell.store)
     rows = [
         {
             "name": version.name,
@@ -69,8 +73,9 @@ def models(
             "run": version.card["run"],
             "weights_sha256": version.card["weights_sha256"],
             "fault": version.fault,
+            "withdrawn": withdrawn(store, version.name).get(version.version, ""),
         }
-        for version in published(Store.open(shell.store), name)
+        for version in published(store, name)
     ]
     if rows:
         shell.table(
@@ -81,7 +86,7 @@ def models(
                     ", ".join(row["aliases"]) or "-",
                     metric_name(row["goal"]),
                     interval(row["metrics"].get(metric_name(row["goal"]), {})),
-                    row["fault"] or row["data"].get("source", "?"),
+                    row["fault"] or row["withdrawn"] or row["data"].get("source", "?"),
                 ]
                 for row in rows
             ],
@@ -97,16 +102,45 @@ def promote(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A published model.")],
     version: Annotated[int, typer.Argument(metavar="VERSION", min=1, help="Its version.")],
     alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as live, or candidate.")],
+    share: Annotated[
+        str | None,
+        typer.Option(metavar="10%", help="Of the requests; endpoints raise it, or withdraw the candidate."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Though it is worse or slower than what is live.")
+    ] = False,
+    wait: Annotated[
+        str | None, typer.Option(metavar="URL", help="Until the endpoint there serves it, or will not.")
+    ] = None,
 ) -> dict[str, Any]:
-    """Point an alias at a version, atomically. What serves the model follows."""
+    """Point an alias at a version, atomically. What serves the model follows, once the version has shown
+    that it answers and is not worse."""
+    from penstock.api import promote as move
     from penstock.registry import aliases
-    from penstock.registry import promote as move
     from penstock.store import Store
 
     store = Store.open(shell.store)
-    move(store, name, version, alias)
-    shell.say(f"{name}@{alias} is version {version}")
+    move(name, version, alias, share=fraction(share), force=force, store=store)
+    shell.say(f"{name}@{alias} is version {version}" + (f", with {share} of the requests" if share else ""))
+    if wait:
+        from penstock.serving.following import until_served
+
+        until_served(wait, store, name, version, alias)
+        shell.say(f"{wait} serves it")
     return {"model": name, "version": version, "alias": alias, "aliases": dict(aliases(store, name))}
+
+
+def fraction(text: str | None) -> float | None:
+    """`10%` or `0.1` as 0.1; PenstockError for anything else."""
+    if text is None:
+        return None
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise PenstockError(f"--share {text!r} is no part of the requests; write 10%") from None
+    if not 0 < value < 1:
+        raise PenstockError(f"--share {text}: above 0% and below 100%; without --share it gets them all")
+    return value
 
 
 @verb("runs")
@@ -135,6 +169,17 @@ def report(
     path = write_report(run, store=shell.store)
     shell.say(str(path))
     return {"run": run, "report": str(path)}
+
+
+def withdrawn(store: Store, name: str) -> dict[int, str]:
+    """Version -> why endpoints took it out of traffic."""
+    from penstock.errors import ModelError
+    from penstock.registry import standing
+
+    try:
+        return {v: f"withdrawn: {why}" for v, why in standing(store, name).withdrawn.items()}
+    except ModelError:  # its versions say so themselves
+        return {}
 
 
 def metric_name(goal: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,8 +19,17 @@ def serve(
     ] = None,
     port: Port = 8000,
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    replicas: Annotated[int, typer.Option(min=1, max=64, help="Processes for each version.")] = 1,
+    gateways: Annotated[int, typer.Option(min=1, max=64, help="Processes in front of them.")] = 1,
+    ingress: Annotated[
+        Literal["proxy", "haproxy"], typer.Option(help="Serve's own proxy, or HAProxy: faster.")
+    ] = "proxy",
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Ask for access keys on this machine's own address, too.")
+    ] = False,
 ) -> dict[str, Any]:
-    """The endpoint, in the foreground, until Ctrl-C. Once it is ready it says where it is."""
+    """The endpoint, in the foreground, until Ctrl-C. Once it is ready it says where it is; it follows what
+    `penstock promote` says."""
     from penstock.serving.server import serve as serve_models
     from penstock.store import Store
 
@@ -32,7 +41,18 @@ def serve(
         shell.say(f"serving at {url}; Ctrl-C stops it", f"  curl {url}/v1/models", f"  open {url}/docs")
         shell.answer(ready)
 
-    serve_models(models or [], store=Store.open(shell.store), host=host, port=port, on_ready=on_ready)
+    serve_models(
+        models or [],
+        store=Store.open(shell.store),
+        host=host,
+        port=port,
+        replicas=replicas,
+        gateways=gateways,
+        with_keys=keys,
+        ingress=ingress,
+        on_ready=on_ready,
+        on_event=lambda event: shell.say(f"{event.model}: {event.what} {event.detail}".rstrip()),
+    )
     complain("stopped; the same command serves again")
     return ready
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
+from penstock.client import authorization
 from penstock.errors import PenstockError, RunFailed
 from penstock.workload import Refusal
 
@@ -123,7 +124,11 @@ def connect(url: str, name: str, version: int, answer: type[BaseModel]) -> Itera
     # a proxy that the environment names is for the world outside, not for this machine
     outside = parts.hostname not in LOOPBACK
     with httpx.Client(
-        base_url=url.rstrip("/"), timeout=TIMEOUT_S, limits=limits, trust_env=outside
+        base_url=url.rstrip("/"),
+        timeout=TIMEOUT_S,
+        limits=limits,
+        trust_env=outside,
+        headers=authorization(),
     ) as client:
         endpoint = Endpoint(client, url.rstrip("/"), name, version, answer)
         endpoint.check()

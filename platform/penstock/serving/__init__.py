@@ -1,10 +1,10 @@
 """One endpoint in front of every published model.
 
-door       what every request passes first: its id, size of its head, and a last resort for errors
-body       bytes from strangers -> the values of a request
-routes     the paths, as an ASGI application that knows no Ray: it is given a way to call a model
-gateway    that application under Ray Serve, with handles to the models
-batching   many requests, one call of a predictor
-deployment one published model under Ray Serve, which answers its own example before any request
-server     starts and stops the whole
+server     starts and stops the whole; following: whether an endpoint has got to a version
+front      what every path to a model shares; attempts, memory: second chances, what was answered lately
+body       bytes from strangers -> the values of a request; limits, problems, metrics
+served     a model as the front knows it; example, calls: what it is tried with, the seam to what runs it
+versions/  which version answers what, and when another takes its place
+web/       the paths, what every request passes first, keys, the page, other protocols
+on_ray/    gateways, replicas, slots and batches under Ray Serve; HAProxy
 """

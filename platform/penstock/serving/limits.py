@@ -20,6 +20,7 @@ class Limits:
     queue: int = 64  # requests waiting for a model; more are turned away
     batch: int = 16  # most requests answered together
     batch_wait_s: float = 0.002  # for a batch to fill; a busy model fills it while computing another
+    rate: float = 1000.0  # requests a second of one client, for each gateway; a key may have its own
     retry_after_s: int = 1  # what clients turned away are told to wait
     stuck_s: float = 60.0  # a replica that computes one batch for so long is replaced
 

@@ -54,8 +54,8 @@ class Problem(Exception):
         self.errors = errors
         self.headers = dict(headers or {})
 
-    def body(self, request_id: str) -> bytes:
-        """The document, as UTF-8 JSON."""
+    def body(self, request_id: str, more: Mapping[str, Any] | None = None) -> bytes:
+        """The document, as UTF-8 JSON. `more`: members beside the standard's, for clients that look there."""
         slug, title = TITLES[self.status]
         document: dict[str, Any] = {
             "type": f"/problems/{slug}",
@@ -68,6 +68,7 @@ class Problem(Exception):
                 for pointer, detail in self.errors[:_MOST_ERRORS]
             ],
         }
+        document |= more or {}
         return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
 
 

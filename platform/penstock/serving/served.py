@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel
-
 from penstock import catalog
 from penstock.media import Media, media_fields
-from penstock.serving.problems import Problem, excerpt
+from penstock.serving.example import example
 from penstock.workload import Workload
 
 
@@ -29,6 +26,11 @@ class Served:
     def workload(self) -> Workload[Any]:
         """The installed workload that the card names, and only that one."""
         return catalog.find_reference(self.card["workload"], self.card["reference"])
+
+    def prepare(self) -> None:
+        """Imports the workload and works out what requests to it need, from any thread: done by the first
+        request, it would keep all others waiting."""
+        self.example, self.media  # noqa: B018
 
     @property
     def title(self) -> str:
@@ -70,23 +72,3 @@ class Served:
             "example": {"request": self.example, "answer": example(answer) or None},
             "media_types": sorted({kind for field in self.media.values() for kind in field.types}),
         }
-
-
-def example(model: type[BaseModel]) -> dict[str, Any]:
-    """The first example a pydantic model declares of itself, else one built of its fields' own."""
-    schema = model.model_json_schema()
-    given = schema.get("examples") or ([schema["example"]] if "example" in schema else [])
-    if given:
-        return copy.deepcopy(dict(given[0]))
-    fields = schema.get("properties", {})
-    return {name: field["examples"][0] for name, field in fields.items() if field.get("examples")}
-
-
-def find(models: Sequence[Served], reference: str) -> Served:
-    """The model that `name`, `name@alias` or `name@version` means; Problem 404 lists what is served."""
-    name, _, which = reference.partition("@")
-    for model in models:
-        if model.name == name and (not which or which == str(model.version) or which in model.aliases):
-            return model
-    known = ", ".join(model.title for model in models)
-    raise Problem(404, f"no model {excerpt(reference)!r} is served here; served: {known}")

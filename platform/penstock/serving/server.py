@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 from penstock import cluster, registry
 from penstock.errors import ModelError, PenstockError
-from penstock.serving.address import free_port, loopback
 from penstock.serving.limits import Limits
 from penstock.serving.served import Served
+from penstock.serving.versions.loading import Event
+from penstock.serving.versions.rollout import START_S
+from penstock.serving.web import access
+from penstock.serving.web.address import address_of, free_port
 from penstock.store import Store
 
-_START_S = 180.0
+if TYPE_CHECKING:
+    from penstock.serving.on_ray.deployment import Size
+    from penstock.serving.on_ray.rollouts import Rollouts
+
+Ingress = Literal["proxy", "haproxy"]
+"""What takes connections in front of the gateways."""
 _POLL_S = 0.1
-_FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 
 
 class Endpoint:
     """A running endpoint. `url` is where it answers; `stop` (or leaving its `with`) ends it."""
 
-    def __init__(self, url: str, models: Sequence[str], owns_ray: bool) -> None:
+    def __init__(self, url: str, owns_ray: bool) -> None:
         self.url = url
-        self.models = list(models)
-        """name@version of each."""
+        self.rollouts: Rollouts | None = None
+        """What keeps it at what the registry says; None until models begin to load."""
         self._owns_ray = owns_ray
         self._stopped = False
+
+    @property
+    def models(self) -> list[str]:
+        """name@version of each that answers now."""
+        return [way.model.title for way in self.rollouts.traffic.ways] if self.rollouts else []
 
     def stop(self) -> None:
         """Lets requests finish for a moment, then ends every process of the endpoint. Harmless twice."""
@@ -42,13 +56,17 @@ class Endpoint:
         from ray import serve as ray_serve
         from ray.serve.exceptions import RayServeException
 
-        from penstock.serving.gateway import GATEWAY
+        from penstock.serving.on_ray.gateway import GATEWAY
 
         try:
+            if self.rollouts:
+                self.rollouts.stop()
             with suppress(RayServeException):  # where Serve never came up
                 ray_serve.delete(GATEWAY)  # first: requests on their way still find their model
                 if not self._owns_ray:
                     ray_serve.shutdown()
+                    if self.rollouts:
+                        self.rollouts.slots.close()
         finally:
             if self._owns_ray:
                 cluster.shutdown()
@@ -68,27 +86,52 @@ def serve(
     store: Store | str | Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
+    replicas: int = 1,
+    gateways: int = 1,
+    with_keys: bool = False,
+    ingress: Ingress = "proxy",
     limits: Limits | None = None,
     on_ready: Callable[[str], None] | None = None,
+    on_event: Callable[[Event], None] = lambda event: None,
     block: bool = True,
 ) -> Endpoint:
-    """Puts `models` (name, name@alias or name@version; default: everything live) behind one URL.
+    """Puts `models` (name, name@alias or name@version; default: everything live) behind one URL, and follows
+    the registry: another version is loaded beside the one that answers, and takes its place once it has
+    shown that it can.
 
-    Returns once every model has answered its own example and `on_ready(url)` has been told. With `block`
-    it stays until SIGTERM and returns the stopped endpoint, or until Ctrl-C, which it passes on after
-    stopping. Port 0 takes a free one. PenstockError: nothing to serve, a damaged model, a port in use, an
-    address that is not loopback.
+    `replicas`: processes for each version; `gateways`: in front of them. `with_keys`: clients have to show an
+    access key, as they have to wherever `host` is not this machine's own address. `ingress`: Serve's own
+    proxy, or HAProxy, which is faster and has to be chosen before Ray is imported. Returns once every model
+    has answered its own example and `on_ready(url)` has been told; `on_event` hears of versions that come and
+    go. With `block` it stays until SIGTERM and returns the stopped endpoint, or until Ctrl-C, which it passes
+    on after stopping. Port 0 takes a free one. PenstockError: nothing to serve, a damaged model, a port in
+    use, an address that others can reach while there are no keys.
     """
     opened = store if isinstance(store, Store) else Store.open(store)
     chosen = choose(opened, models)
-    address = loopback(host)
+    address, local = address_of(host, any(not key.revoked for key in access.keys(opened)))
+    keys = None if local and not with_keys else access.path_of(opened)
     port = free_port(address, port)
+    if ingress == "haproxy":
+        _choose_haproxy(address)
     owns_ray = _start_ray()
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-    endpoint = Endpoint(url, [model.title for model in chosen], owns_ray)
+    endpoint = Endpoint(url, owns_ray)
     with _until_terminated(block):
         try:
-            _start(chosen, opened, limits or Limits(), address, port)
+            from penstock.serving.on_ray import slots
+            from penstock.serving.on_ray.rollouts import Rollouts
+
+            bounds = limits or Limits()
+            _start_serve(bounds, address, port)
+            size = _size(len(chosen), replicas)
+            endpoint.rollouts = Rollouts(
+                opened, models, slots.start(str(opened.root), bounds, size), on_event
+            )
+            endpoint.rollouts.start()
+            _start_gateway(bounds, gateways, keys)
+            endpoint.rollouts.wait(gateways, START_S)
+            _until_healthy(url)
             if on_ready:
                 on_ready(url)
             if block:
@@ -113,12 +156,25 @@ def choose(store: Store, references: Sequence[str]) -> list[Served]:
         registry.verify(version)  # here, in one line, rather than by a replica that does not start
         if version.name in served and served[version.name].version != version.version:
             raise ModelError(f"two versions of {version.name!r} are named; one is served at a time")
-        aliases = tuple(sorted(version.aliases, key=lambda alias: (alias != registry.LIVE, alias)))
-        model = Served(version.name, version.version, aliases, version.card)
+        model = Served(version.name, version.version, version.aliases, version.card)
         if not model.example:
             raise ModelError(f"workload {model.workload.name!r} declares no example request")
         served[version.name] = model
     return list(served.values())
+
+
+def _choose_haproxy(address: str) -> None:
+    """Makes Serve use HAProxy, by the environment that Ray reads when it is imported."""
+    from penstock.serving.on_ray import haproxy
+
+    if "ray.serve" in sys.modules:
+        raise PenstockError("HAProxy has to be chosen before Ray Serve is imported; do it in a new process")
+    try:
+        folder = cluster.private_folder() / f"h{os.getpid()}"
+        ports = [free_port(address, 0) for _ in range(3)]
+        os.environ.update(haproxy.settings(folder, ports))
+    except (OSError, ImportError) as error:
+        raise PenstockError(f"HAProxy cannot be used: {error}; pip install 'ray[serve]' brings it") from None
 
 
 class _Terminated(BaseException):
@@ -160,12 +216,8 @@ def _start_ray() -> bool:
     )
 
 
-def _start(models: Sequence[Served], store: Store, limits: Limits, address: str, port: int) -> None:
-    import ray
+def _start_serve(limits: Limits, address: str, port: int) -> None:
     from ray import serve as ray_serve
-
-    from penstock.serving.deployment import model_app
-    from penstock.serving.gateway import GATEWAY, app_name, gateway_app
 
     _quiet()
     ray_serve.start(
@@ -180,54 +232,55 @@ def _start(models: Sequence[Served], store: Store, limits: Limits, address: str,
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )
     _quiet()  # starting Serve sets its loggers up anew
-    cpus = max(0.05, min(0.5, _share(cluster.available_cpus() - 0.2, len(models))))
-    gpus = min(1.0, _share(ray.cluster_resources().get("GPU", 0), len(models)))
-    targets = [
-        ray_serve.RunTarget(
-            target=model_app(str(store.root), model.title, limits, cpus, gpus),
-            name=app_name(model.name),
-            route_prefix=None,
-        )
-        for model in models
-    ]
-    targets.append(ray_serve.RunTarget(target=gateway_app(models, limits), name=GATEWAY, route_prefix="/"))
-    ray_serve.run_many(
-        targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
-    )
-    _wait([target.name for target in targets])
+
+
+def _size(models: int, replicas: int) -> Size:
+    """What a version may take, so that every name has room for two."""
+    import ray
+
+    from penstock.serving.on_ray.deployment import Size
+
+    parts = 2 * models * replicas
+    cpus = max(0.01, min(0.5, _share(cluster.available_cpus() - 0.2, parts)))
+    return Size(replicas, cpus, min(1.0, _share(ray.cluster_resources().get("GPU", 0), parts)))
 
 
 def _share(whole: float, parts: int) -> float:
     return int(100 * whole / parts) / 100
 
 
-def _wait(names: Sequence[str]) -> None:
-    """Until every application runs; a model runs once it has answered its own example."""
+def _start_gateway(limits: Limits, replicas: int, keys: Path | None) -> None:
     from ray import serve as ray_serve
 
-    until = monotonic() + _START_S
-    waiting = list(names)
-    while waiting:
-        found = ray_serve.status().applications
-        for name in waiting:
-            if name in found and found[name].status.value in _FAILED:
-                raise ModelError(f"{name.removeprefix('model-')} cannot be served: {_cause(found[name])}")
-        waiting = [name for name in waiting if name not in found or found[name].status.value != "RUNNING"]
-        if waiting and monotonic() > until:
-            raise PenstockError(
-                f"not ready after {_START_S:.0f} s: {', '.join(waiting)}; `penstock doctor` tells more"
-            )
+    from penstock.serving.on_ray.gateway import GATEWAY, gateway_app
+    from penstock.serving.on_ray.slots import FAILED, cause
+
+    target = ray_serve.RunTarget(target=gateway_app(limits, replicas, keys), name=GATEWAY, route_prefix="/")
+    ray_serve.run_many(
+        [target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
+    )
+    until = monotonic() + START_S
+    while monotonic() < until:
+        found = ray_serve.status().applications.get(GATEWAY)
+        if found and found.status.value == "RUNNING":
+            return
+        if found and found.status.value in FAILED:
+            raise PenstockError(f"the gateway cannot start: {cause(found)}")
         sleep(_POLL_S)
+    raise PenstockError(f"the gateway was not ready after {START_S:.0f} s; `penstock doctor` tells more")
 
 
-def _cause(application: Any) -> str:
-    """What the innermost exception said, without its class."""
-    messages = [str(application.message), *(str(one.message) for one in application.deployments.values())]
-    for line in reversed("\n".join(messages).splitlines()):
-        kind, colon, text = line.strip().partition(": ")
-        if colon and kind.endswith("Error") and " " not in kind:
-            return text[:300]
-    return messages[0].partition("\n")[0][:300] or "no reason given"
+def _until_healthy(url: str) -> None:
+    """Until the endpoint says so itself: a gateway hears of a loaded model a moment after we know."""
+    import httpx
+
+    until = monotonic() + START_S
+    while monotonic() < until:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{url}/healthz", trust_env=False, timeout=10).status_code == 200:
+                return
+        sleep(_POLL_S)
+    raise PenstockError(f"{url} is not healthy after {START_S:.0f} s; `penstock doctor` tells more")
 
 
 def _quiet() -> None:

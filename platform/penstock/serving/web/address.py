@@ -9,8 +9,9 @@ import socket
 from penstock.errors import PenstockError
 
 
-def loopback(host: str) -> str:
-    """The address to listen on; PenstockError unless it is this machine's own."""
+def address_of(host: str, keys: bool) -> tuple[str, bool]:
+    """The address to listen on, and whether it is this machine's own. PenstockError when it is not, and
+    there are no access `keys`."""
     address = "127.0.0.1" if host == "localhost" else host
     try:
         local = ipaddress.ip_address(address).is_loopback
@@ -18,12 +19,12 @@ def loopback(host: str) -> str:
         raise PenstockError(
             f"--host {host!r} is not an IP address; 127.0.0.1 is this machine alone"
         ) from None
-    if not local:
+    if not local and not keys:
         raise PenstockError(
-            f"--host {host} can be reached from other machines, and this version has no access keys yet; "
-            f"use 127.0.0.1, behind a proxy that asks for credentials"
+            f"--host {host} can be reached from other machines, and there are no access keys; "
+            f"penstock keys add"
         )
-    return address
+    return address, local
 
 
 def free_port(address: str, port: int) -> int:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from penstock.serving.calls import Reply
 from penstock.serving.limits import Limits
 from penstock.workload import Predictor, Refusal
+
+T = TypeVar("T")
 
 
 class Batcher:
@@ -43,6 +45,10 @@ class Batcher:
         self._filled.set()
         return await future
 
+    async def run(self, what: Callable[[], T]) -> T:
+        """What `what` returns, computed between two batches, in the thread that computes them."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, what)
+
     def now(self, request: BaseModel) -> Reply:
         """The reply to one request, at once and alone."""
         return self._replies([request])[0]
@@ -64,12 +70,13 @@ class Batcher:
             batch = self._take()
             if not batch:
                 continue
-            self._since = monotonic()
+            self._since = began = monotonic()
             replies = await loop.run_in_executor(self._thread, self._replies, [one for one, _ in batch])
             self._since = None
+            seconds = (monotonic() - began) / len(batch)
             for (_, future), reply in zip(batch, replies, strict=True):
                 if not future.done():
-                    future.set_result(reply)
+                    future.set_result({**reply, "seconds": seconds})
 
     def _take(self) -> list[tuple[BaseModel, asyncio.Future[Reply]]]:
         batch: list[tuple[BaseModel, asyncio.Future[Reply]]] = []
@@ -87,7 +94,7 @@ class Batcher:
             answers = self._predictor.predict(requests)
             if len(answers) != len(requests):
                 raise ValueError(f"{len(answers)} answers to {len(requests)} requests")
-            return [_reply(answer) for answer in answers]
+            return [reply_of(answer) for answer in answers]
         except Exception as error:
             if len(requests) > 1:
                 # whichever request it was, the others get their answers
@@ -95,7 +102,8 @@ class Batcher:
             return [Reply(fault=f"{type(error).__name__}: {error}"[:1000])]
 
 
-def _reply(answer: BaseModel | Refusal) -> Reply:
+def reply_of(answer: BaseModel | Refusal) -> Reply:
+    """What a predictor said, as it travels."""
     if isinstance(answer, Refusal):
         return Reply(refusal=[(answer.pointer, answer.detail)])
     return Reply(answer=answer.model_dump_json().encode())

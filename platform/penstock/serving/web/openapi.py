@@ -9,35 +9,52 @@ from pydantic import BaseModel
 
 import penstock
 from penstock.media import picture_flag
+from penstock.serving.example import example
 from penstock.serving.problems import CONTENT_TYPE, TITLES
-from penstock.serving.served import Served, example
+from penstock.serving.served import Served
+from penstock.serving.versions.traffic import Way
+from penstock.serving.web.facades.feedback import Feedback
 
+_ASKED = (400, 401, 403, 404, 406, 408, 413, 415, 422, 429, 431, 500, 503, 504)
 _COMPONENTS = "#/components/schemas/"
 
 
-def document(models: Sequence[Served]) -> dict[str, Any]:
-    """OpenAPI 3.1, as JSON values."""
+def document(ways: Sequence[Way]) -> dict[str, Any]:
+    """OpenAPI 3.1, as JSON values. `ways`: the first of each served name."""
     schemas: dict[str, Any] = {"Problem": _problem_schema()}
+    listed = {"models": [way.model.summary() for way in ways]}
     paths: dict[str, Any] = {
-        "/v1/models": _get("list_models", "The served models", {"models": [one.summary() for one in models]}),
+        "/v1/models": _get("list_models", "The served models", listed),
         "/healthz": _get("health", "200 once every served model has answered its own example", None, 503),
         "/metrics": _metrics(),
     }
-    for model in models:
-        paths[f"/v1/models/{model.name}"] = _get(
+    for way in ways:
+        model, path = way.model, f"/v1/models/{way.model.name}"
+        paths[path] = _get(
             f"describe_{model.name}", f"The card of {model.title}, its schemas and an example", None, 404
         )
-        paths[f"/v1/models/{model.name}/predict"] = {"post": _predict(model, schemas)}
+        paths[f"{path}/predict"] = {"post": _predict(model, schemas)}
+        paths[f"{path}/feedback"] = {"post": _feedback(model)}
+        if "chat" in way.able:
+            paths[f"{path}/stream"] = {"post": _other(model, schemas, "stream", "text/event-stream")}
+        if "board" in way.able:
+            paths[f"{path}/position"] = {"post": _other(model, schemas, "position", "application/json")}
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Penstock",
             "version": penstock.__version__,
-            "description": "Every published model behind one endpoint. A name may carry @alias or @version.",
+            "description": "Every published model behind one endpoint. A name may carry @alias or @version. "
+            "The same models answer OpenAI's clients at /openai/v1 and those of the Open Inference Protocol "
+            "at /v2.",
         },
         "servers": [{"url": "/"}],
+        "security": [{}, {"key": []}],
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -72,8 +89,33 @@ def _predict(model: Served, schemas: dict[str, Any]) -> dict[str, Any]:
                 },
                 "content": answers,
             },
-            **_problems(400, 404, 406, 408, 413, 415, 422, 431, 500, 503, 504),
+            **_problems(*_ASKED),
         },
+    }
+
+
+def _other(model: Served, schemas: dict[str, Any], verb: str, kind: str) -> dict[str, Any]:
+    """Another verb for the same request."""
+    asked = _predict(model, schemas)
+    said = "The answer as it comes, as server-sent events" if verb == "stream" else "How the game stands"
+    answer = {"description": said, "content": {kind: {"schema": {}}}}
+    return {
+        **asked,
+        "operationId": f"{verb}_{model.name}",
+        "summary": said,
+        "responses": {"200": answer, **_problems(*_ASKED)},
+    }
+
+
+def _feedback(model: Served) -> dict[str, Any]:
+    """The path that takes labels."""
+    body = {"application/json": {"schema": Feedback.model_json_schema()}}
+    return {
+        "operationId": f"feedback_{model.name}",
+        "summary": f"What the right answer of {model.name} to an earlier request would have been",
+        "parameters": [_request_id()],
+        "requestBody": {"required": True, "content": body},
+        "responses": {"202": {"description": "Taken"}, **_problems(*_ASKED)},
     }
 
 
@@ -98,7 +140,7 @@ def _get(operation: str, summary: str, typical: Any, *statuses: int) -> dict[str
             "parameters": [_request_id()],
             "responses": {
                 "200": {"description": summary, "content": {"application/json": content}},
-                **_problems(*statuses),
+                **_problems(401, 403, 429, 431, *statuses),
             },
         }
     }
@@ -107,7 +149,8 @@ def _get(operation: str, summary: str, typical: Any, *statuses: int) -> dict[str
 def _metrics() -> dict[str, Any]:
     content = {"text/plain": {"schema": {"type": "string"}}}
     response = {"description": "Counters for Prometheus", "content": content}
-    return {"get": {"operationId": "metrics", "summary": "Counters", "responses": {"200": response}}}
+    responses = {"200": response, **_problems(401, 403, 431)}
+    return {"get": {"operationId": "metrics", "summary": "Counters", "responses": responses}}
 
 
 def _problems(*statuses: int) -> dict[str, Any]:
@@ -120,8 +163,8 @@ def _request_id() -> dict[str, Any]:
         "name": "X-Request-Id",
         "in": "header",
         "required": False,
-        "description": "comes back on the answer; one is made where there is none",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9-]{1,64}$"},
+        "description": "1 to 64 letters, digits and hyphens come back on the answer; otherwise one is made",
+        "schema": {"type": "string"},
     }
 
 

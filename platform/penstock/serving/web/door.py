@@ -21,6 +21,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Admit = Callable[[Scope], None]
+"""Raises a Problem for a request that may not pass."""
 Report = Callable[[Scope, int, float], None]
 """Told the scope, the status (499: the client went away) and the seconds a request took."""
 
@@ -38,25 +40,30 @@ CLIENT_GONE = 499
 class Door:
     """`app` behind the checks; `report` is called once per HTTP request."""
 
-    def __init__(self, app: App, report: Report | None = None) -> None:
+    def __init__(self, app: App, report: Report | None = None, admit: Admit | None = None) -> None:
         self.app = app
         self.report = report
+        self.admit = admit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         began = monotonic()
         request_id = _admit(scope)
         scope.setdefault("state", {})["began"] = began
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         answer = _Answer(send, request_id)
         try:
-            refusal = _refusal(scope)
-            if refusal:
-                await answer.problem(refusal)
-            else:
-                await self.app(scope, _bounded(receive), answer)
-                await answer.flush()
+            _check_head(scope)
+            if self.admit:
+                self.admit(scope)
+            await self.app(scope, _bounded(receive), answer)
+            await answer.flush()
+        except Problem as problem:
+            await answer.problem(problem)
         except Exception:
             if self.report is None:
                 raise  # Serve's proxy handles its own errors
@@ -65,6 +72,17 @@ class Door:
         finally:
             if self.report:
                 self.report(scope, answer.status or CLIENT_GONE, monotonic() - began)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket passes the same checks; one that may not is closed before it opens (HTTP 403)."""
+        try:
+            _check_head(scope)
+            if self.admit:
+                self.admit(scope)
+        except Problem as problem:
+            await send({"type": "websocket.close", "code": 1008, "reason": problem.detail[:120]})
+            return
+        await self.app(scope, receive, send)
 
 
 def _admit(scope: Scope) -> str:
@@ -83,16 +101,16 @@ def _admit(scope: Scope) -> str:
     return request_id.decode()
 
 
-def _refusal(scope: Scope) -> Problem | None:
+def _check_head(scope: Scope) -> None:
+    """Problem for a head that is too large, or asks for what is nobody's business."""
     if len(scope.get("raw_path") or b"") + len(scope.get("query_string", b"")) > URL_BYTES:
-        return Problem(
+        raise Problem(
             414, f"path and query have more than {URL_BYTES} bytes", headers={"Connection": "close"}
         )
     if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > HEAD_BYTES:
-        return Problem(431, f"the headers have more than {HEAD_BYTES} bytes", headers={"Connection": "close"})
+        raise Problem(431, f"the headers have more than {HEAD_BYTES} bytes", headers={"Connection": "close"})
     if scope["path"].startswith("/-/routes"):
-        return Problem(404, "no such path")  # Serve's own list of applications is nobody's business
-    return None
+        raise Problem(404, "no such path")  # Serve's own list of applications
 
 
 def _bounded(receive: Receive) -> Receive:
