@@ -98,6 +98,18 @@ def real_data() -> Path:
     return folder.resolve()
 
 
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Callable[[dict[str, object]], None]:
+    """Keeps what a test measured: on stdout, and in the file that PENSTOCK_FIGURES names, one JSON line a
+    test with date, machine and load; `make soak` names tests/benchmarks/soak.jsonl."""
+    from tests.figures import keep
+
+    def told(result: dict[str, object]) -> None:
+        keep(request.node.nodeid, result)
+
+    return told
+
+
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """One local Ray with four logical CPUs for the whole session."""

@@ -58,6 +58,7 @@ class Answer(BaseModel):
 class Predictor:
     def __init__(self, model: Model[toy.Config], device: str) -> None:
         self.scale = float(model.weights["scale"])
+        self.delay_s = float(model.weights["delay_s"])
         if self.scale == 0:
             raise ValueError("a scale of zero")
         self.computing = threading.Lock()
@@ -70,6 +71,9 @@ class Predictor:
             self.computing.release()
 
     def one(self, request: Request, batch: int) -> Answer | Refusal:
+        time.sleep(self.delay_s)
+        if self.scale < 0:
+            return Refusal("nothing will do", "/image")
         try:
             picture = decode_image(request.image)
         except ValueError as error:
@@ -106,22 +110,43 @@ workload: Workload[toy.Config] = Workload(
 )
 
 
-def publish(store: Store, name: str = "probe", scale: float = 1.0, **more: Any) -> Version:
-    """The next version of a probe."""
+def publish(
+    store: Store,
+    name: str = "probe",
+    scale: float = 1.0,
+    delay_s: float = 0.0,
+    right: int | None = None,
+    **more: Any,
+) -> Version:
+    """The next version of a probe. `scale`: 0 = it does not load, negative = it refuses everything;
+    `delay_s`: what it sleeps for each request; `right`: of 200 test items, None = judged on other ones."""
+    items = [f"{i:03d}" for i in range(200)] if right is not None else [f"{scale}"]
+    said = ["left"] * (right or 0) + ["right"] * (len(items) - (right or 0))
     return registry.publish(
         store,
         name,
         workload,
         toy.Config(),
         Schema(("left", "right")),
-        {"scale": torch.tensor(scale)},
+        {"scale": torch.tensor(scale), "delay_s": torch.tensor(delay_s)},
         metrics={"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}},
-        records=pa.table({"item": ["a"], "unit": ["a"]}),
+        records=pa.table(
+            {
+                "item": items,
+                "unit": items,
+                "truth": ["left"] * len(items),
+                "said": said,
+                "score": [1.0] * len(items),
+            }
+        ),
         dataset_card={
             "id": "0" * 16,
             "source": {"format": "synthetic", "name": ""},
             "licence": "CC0-1.0",
-            "counts": {"train": 1, "validation": 1, "test": 1},
+            "counts": {"train": 1, "validation": 1, "test": len(items)},
+            "shards": {
+                "test-0.arrow": {"split": "test", "sha256": "00" if right is not None else f"{scale}"}
+            },
         },
         run="by-hand",
         seed=0,

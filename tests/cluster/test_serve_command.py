@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import httpx
 import psutil
@@ -15,19 +13,7 @@ import pytest
 
 from penstock.store import Store
 from tests import probe
-
-PENSTOCK = Path(sys.executable).with_name("penstock")
-
-
-def start(store: Store, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [PENSTOCK, "serve", *words, "--port", "0", "--json", "--store", store.root],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "RAY_ADDRESS": ""},
-    )
+from tests.cluster.serving import start
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,11 @@ from penstock.errors import PenstockError, RunFailed
 from penstock.evaluation import evaluate, intervals, score
 from penstock.registry import Version
 from penstock.serving.calls import Reply
+from penstock.serving.front import Front
 from penstock.serving.limits import Limits
-from penstock.serving.routes import create_app
 from penstock.serving.served import Served
+from penstock.serving.versions.traffic import Traffic, Way
+from penstock.serving.web.routes import create_app
 from penstock.store import Store
 from penstock.workload import Model, Refusal
 from tests.toy import Answer, Classifier, Config, Data, Evaluator, Predictor, Request, workload
@@ -60,13 +62,13 @@ class InProcess:
     def __init__(self, store: Store, change: Change) -> None:
         self.predictor, self.change = Predictor(registry.load(store, "toy"), "cpu"), change
 
-    async def call(self, name: str, values: Mapping[str, Any]) -> Reply:
+    async def call(self, app: str, values: Mapping[str, Any]) -> Reply:
         (answer,) = self.predictor.predict([Request.model_validate(dict(values))])
         if isinstance(answer, Refusal):
             return {"refusal": [(answer.pointer, answer.detail)]}
         return {"answer": self.change(answer).model_dump_json().encode()}
 
-    async def ready(self, name: str) -> bool:
+    async def ready(self, app: str) -> bool:
         return True
 
 
@@ -76,7 +78,8 @@ def endpoint(
 ) -> Iterator[str]:
     """The URL of an endpoint that serves `version` (and says it is version `served`)."""
     named = Served("toy", served or version.version, version.aliases, version.card)
-    app = create_app([named], InProcess(store, change), Limits())
+    traffic = Traffic(1, (Way("model-toy-a", named),))
+    app = create_app(Front(lambda: traffic, InProcess(store, change), Limits()))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -167,10 +170,10 @@ def test_an_endpoint_that_counts_too_little_did_not_answer_itself(
 
     count, seen = Metrics.count, [0]
 
-    def forgetful(self: Metrics, model: str, status: int, seconds: float) -> None:
-        seen[0] += model == "toy"
+    def forgetful(self: Metrics, title: str | None, status: int, seconds: float) -> None:
+        seen[0] += title == "toy@1"
         if seen[0] != 3:
-            count(self, model, status, seconds)
+            count(self, title, status, seconds)
 
     monkeypatch.setattr(Metrics, "count", forgetful)
     monkeypatch.setattr(through, "COUNTED_S", 0.3)

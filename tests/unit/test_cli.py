@@ -67,7 +67,9 @@ def test_every_help_ends_with_a_working_example(verb: str) -> None:
 
 
 def test_the_verbs_of_this_version_are_all_tcli() -> None:
-    wanted = "list new doctor prepare train evaluate predict compare models promote serve runs report bench"
+    wanted = (
+        "list new doctor prepare train evaluate predict compare models promote keys serve runs report bench"
+    )
     assert sorted([*wanted.split(), "check", "demo"]) == VERBS
 
 

@@ -11,13 +11,15 @@ from typing import Any
 import httpx
 import pytest
 
-from penstock.serving.batching import Batcher
 from penstock.serving.body import parse_json, sniff
 from penstock.serving.calls import Reply, Unavailable
+from penstock.serving.front import Front
 from penstock.serving.limits import HEAD_BYTES, URL_BYTES, Limits
+from penstock.serving.on_ray.batching import Batcher
 from penstock.serving.problems import Problem, excerpt, invalid, pointer, shorten
-from penstock.serving.routes import create_app
 from penstock.serving.served import Served
+from penstock.serving.versions.traffic import Traffic, Way
+from penstock.serving.web.routes import create_app
 from penstock.workload import Model, Schema
 from tests import probe
 
@@ -32,18 +34,20 @@ class InProcess:
         import torch
 
         self.failing: type[Exception] | None = None
-        model: Any = Model("probe", 1, None, Schema(), {"scale": torch.tensor(1.0)})
+        model: Any = Model(
+            "probe", 1, None, Schema(), {"scale": torch.tensor(1.0), "delay_s": torch.tensor(0.0)}
+        )
         self.batcher = Batcher(probe.Predictor(model, "cpu"), SMALL)
         self.gate: asyncio.Event | None = None
 
-    async def call(self, name: str, values: Mapping[str, Any]) -> Reply:
+    async def call(self, app: str, values: Mapping[str, Any]) -> Reply:
         if self.failing:
             raise self.failing("secret /etc/passwd")
         if self.gate:
             await self.gate.wait()
         return await self.batcher.ask(probe.Request.model_validate(values))
 
-    async def ready(self, name: str) -> bool:
+    async def ready(self, app: str) -> bool:
         return self.failing is None
 
 
@@ -53,7 +57,8 @@ class Client:
     def __init__(self) -> None:
         self.models = InProcess()
         card = {"workload": "probe", "reference": "tests.probe:workload", "metrics": {}}
-        self.app = create_app([Served("probe", 1, ("live",), card)], self.models, SMALL)
+        ways = (Way("model-probe-a", Served("probe", 1, ("live",), card)),)
+        self.app = create_app(Front(lambda: Traffic(1, ways), self.models, SMALL))
 
     def send(self, method: str, path: str, **more: Any) -> httpx.Response:
         async def play() -> httpx.Response:
@@ -161,8 +166,8 @@ def test_names_that_strangers_make_up_are_no_labels_of_the_counter(client: Clien
     client.send("POST", "/v1/models/made-up/predict", json={})
     client.send("POST", PREDICT, content=probe.png(), headers={"content-type": "image/png"})
     text = client.send("GET", "/metrics").text
-    assert 'penstock_requests_total{model="-",status="404"} 1.0' in text
-    assert 'penstock_requests_total{model="probe",status="200"} 1.0' in text
+    assert 'penstock_requests_total{model="-",status="404",version="-"} 1.0' in text
+    assert 'penstock_requests_total{model="probe",status="200",version="1"} 1.0' in text
     assert "made-up" not in text
 
 
