@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA := $(or $(PENSTOCK_TEST_DATA),$(wildcard ../shared/data))
 
-.PHONY: install demo test unit lint soak gnugo clean
+.PHONY: install demo test unit lint soak gnugo chromium clean
 install: $(STAMP)
 
 # The stamp holds what was installed: a second call does nothing until the pins or the metadata change.
@@ -27,15 +27,19 @@ lint: install
 unit: install
 	$(BIN)/pytest tests/unit
 
-test: lint gnugo
+test: lint gnugo chromium
 	PENSTOCK_TEST_DATA="$(DATA)" $(BIN)/pytest -m "not soak" $(TESTS)
 
-soak: install gnugo
-	PENSTOCK_TEST_DATA="$(DATA)" $(BIN)/pytest -m soak -s $(TESTS)
+soak: install gnugo chromium
+	PENSTOCK_TEST_DATA="$(DATA)" PENSTOCK_FIGURES=tests/benchmarks/soak.jsonl $(BIN)/pytest -m soak -s $(TESTS)
 
 # Whom the Go boards and matches are checked against; where it cannot be installed those tests skip and say so.
 gnugo:
 	@command -v gnugo >/dev/null || test -x /usr/games/gnugo || { test "$$(id -u)" = 0 && echo "GNU Go is missing: apt-get install -y gnugo" && apt-get install -y -qq gnugo >/dev/null; } || echo "GNU Go is missing and could not be installed: its tests skip (apt-get install gnugo)"
+
+# The browser that the page at / is tried in; where it cannot be installed those tests skip and say so.
+chromium:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && echo "Chromium is missing: apt-get install -y chromium" && apt-get install -y -qq chromium >/dev/null; } || echo "Chromium is missing and could not be installed: its tests skip (apt-get install chromium)"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
