@@ -42,7 +42,6 @@ def penstock(count: int, every_s: float) -> dict[str, Any]:
 
 
 def stock(count: int, every_s: float) -> dict[str, Any]:
-    os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = ""  # nothing of ours in Serve's proxy
     from ray import serve
 
     from penstock.serving.web.address import free_port
@@ -67,7 +66,7 @@ def main() -> None:
     asked = words.parse_args()
     from penstock.cluster import ensure_ray, shutdown
 
-    if asked.on == "stock":
+    if asked.on == "stock":  # nothing of ours in Serve's proxy
         os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = ""
     ensure_ray(cpus=4)
     try:

@@ -14,6 +14,7 @@ import penstock
 from penstock import registry
 from penstock.benchmarks.load import Shot, summary
 from penstock.errors import PenstockError
+from penstock.registry import Version
 from penstock.serving.following import until_served
 from penstock.serving.limits import Limits
 from penstock.serving.server import Endpoint, serve
@@ -131,19 +132,25 @@ def test_a_candidate_gets_its_share_and_is_rolled_back_when_it_fails(
     wait_until(lambda: served(endpoint) == {f"probe@{before}": 1.0}, 5)
 
 
+def rolled_out(endpoint: Endpoint, store: Store, new: Version) -> list[Shot]:
+    """What came of 20 requests a second while `new` took over."""
+    with Load(url_of(endpoint), scales(store), 20, 120) as load:
+        time.sleep(1)
+        registry.promote(store, "probe", new.version)
+        until_served(endpoint.url, store, "probe", new.version, "live")
+        time.sleep(2)
+        load.stop()
+    return load.shots
+
+
 def test_a_new_version_takes_over_under_load(endpoint: Endpoint, place: Store) -> None:
     before = registry.aliases(place, "probe")["live"]
     new = probe.publish(place, scale=2.0 + before, right=180)
-    with Load(url_of(endpoint), scales(place), 20, 120) as load:
-        time.sleep(1)
-        registry.promote(place, "probe", new.version)
-        until_served(endpoint.url, place, "probe", new.version, "live")
-        time.sleep(2)
-        load.stop()
-    found = summary(load.shots)
+    shots = rolled_out(endpoint, place, new)
+    found = summary(shots)
     assert found["failed"] == 0, found
     assert set(found["models"]) == {f"probe@{before}", new.reference}
-    late = overlap(load.shots, f"probe@{before}", new.reference)
+    late = overlap(shots, f"probe@{before}", new.reference)
     assert late < 1.0, "both versions answered for longer than the requests on their way took"
 
 
@@ -183,14 +190,9 @@ def test_ten_roll_outs(endpoint: Endpoint, place: Store, figures: Callable[..., 
     for number in range(10):
         before = registry.aliases(place, "probe")["live"]
         new = probe.publish(place, scale=100.0 + number, right=180)
-        with Load(url_of(endpoint), scales(place), 20, 120) as load:
-            time.sleep(1)
-            registry.promote(place, "probe", new.version)
-            until_served(endpoint.url, place, "probe", new.version, "live")
-            time.sleep(2)
-            load.stop()
-        shots += load.shots
-        gaps.append(overlap(load.shots, f"probe@{before}", new.reference))
+        made = rolled_out(endpoint, place, new)
+        shots += made
+        gaps.append(overlap(made, f"probe@{before}", new.reference))
     found = summary(shots)
     figures({"roll_outs": 10, "last_old_after_first_new_s": round(max(gaps), 3), **found})
     assert found["failed"] == 0 and len(found["models"]) == 11, found

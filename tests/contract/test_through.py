@@ -3,16 +3,12 @@ fails in one line where it does not. The endpoint is the gateway's own applicati
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
-import uvicorn
 
 from penstock import registry
 from penstock.data.prepare import prepare
@@ -27,6 +23,7 @@ from penstock.serving.versions.traffic import Traffic, Way
 from penstock.serving.web.routes import create_app
 from penstock.store import Store
 from penstock.workload import Model, Refusal
+from tests.endpoints import running
 from tests.toy import Answer, Classifier, Config, Data, Evaluator, Predictor, Request, workload
 
 ITEMS = Data(items=80)
@@ -80,17 +77,8 @@ def endpoint(
     named = Served("toy", served or version.version, version.aliases, version.card)
     traffic = Traffic(1, (Way("model-toy-a", named),))
     app = create_app(Front(lambda: traffic, InProcess(store, change), Limits()))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        while not server.started and thread.is_alive():
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+    with running(app) as url:
+        yield url
 
 
 def test_an_endpoint_that_answers_as_the_model_does_passes_with_every_request_counted(

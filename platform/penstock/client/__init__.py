@@ -65,23 +65,14 @@ class Client(Base[httpx.Client]):
         until, tries = time.monotonic() + self.timeout, 0
         while True:
             tries += 1
-            response, error = None, None
+            got: httpx.Response | httpx.TransportError
             try:
-                response = self._http.request(
-                    method,
-                    request.path,
-                    content=request.content,
-                    headers=dict(request.headers),
-                    params=dict(request.query),
-                )
+                got = self._http.request(**self._wire(method, request))
             except httpx.TransportError as broken:
-                error = broken
-            if response is not None and response.status_code < 400:
-                return response, tries
-            pause = self._pause(response, tries, until - time.monotonic())
-            if pause is None:
-                raise self._failure(response, error) from None
-            time.sleep(pause)
+                got = broken
+            if isinstance(got, httpx.Response) and got.status_code < 400:
+                return got, tries
+            time.sleep(self._pause(got, tries, until))
 
     def close(self) -> None:
         self._http.close()
@@ -130,23 +121,14 @@ class AsyncClient(Base[httpx.AsyncClient]):
         until, tries = time.monotonic() + self.timeout, 0
         while True:
             tries += 1
-            response, error = None, None
+            got: httpx.Response | httpx.TransportError
             try:
-                response = await self._http.request(
-                    method,
-                    request.path,
-                    content=request.content,
-                    headers=dict(request.headers),
-                    params=dict(request.query),
-                )
+                got = await self._http.request(**self._wire(method, request))
             except httpx.TransportError as broken:
-                error = broken
-            if response is not None and response.status_code < 400:
-                return response, tries
-            pause = self._pause(response, tries, until - time.monotonic())
-            if pause is None:
-                raise self._failure(response, error) from None
-            await asyncio.sleep(pause)
+                got = broken
+            if isinstance(got, httpx.Response) and got.status_code < 400:
+                return got, tries
+            await asyncio.sleep(self._pause(got, tries, until))
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -89,28 +90,39 @@ class Base(Generic[AnyClient]):
         headers = response.headers
         return Reply(answer, headers.get("X-Model", ""), headers.get("X-Request-Id", ""), tries)
 
-    def _pause(self, response: httpx.Response | None, tries: int, left_s: float) -> float | None:
-        """Seconds to wait before the next try; None where there should be none."""
-        pause = min(_LONGEST_S, _PAUSE_S * 2 ** (tries - 1))
-        if response is not None:
-            later = response.headers.get("Retry-After", "")
-            if response.status_code not in _AGAIN or (response.status_code != 502 and not later.isdecimal()):
-                return None
-            pause = max(pause, float(later or 0))
-        return pause if pause < left_s else None
+    @staticmethod
+    def _wire(method: str, message: Message) -> dict[str, Any]:
+        """What httpx is told."""
+        return {
+            "method": method,
+            "url": message.path,
+            "content": message.content,
+            "headers": dict(message.headers),
+            "params": dict(message.query),
+        }
 
-    def _failure(self, response: httpx.Response | None, error: Exception | None) -> RequestFailed:
-        if response is None:
-            said = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
+    def _pause(self, got: httpx.Response | httpx.TransportError, tries: int, until: float) -> float:
+        """Seconds to wait before the next try. RequestFailed where there should be none."""
+        pause: float = min(_LONGEST_S, _PAUSE_S * 2 ** (tries - 1))
+        if isinstance(got, httpx.Response):
+            later = str(got.headers.get("Retry-After", ""))
+            if got.status_code not in _AGAIN or (got.status_code != 502 and not later.isdecimal()):
+                raise self._failure(got)
+            pause = max(pause, float(later or 0))
+        if pause >= until - time.monotonic():
+            raise self._failure(got)
+        return pause
+
+    def _failure(self, got: httpx.Response | httpx.TransportError) -> RequestFailed:
+        if not isinstance(got, httpx.Response):
+            said = (str(got).splitlines() or [""])[0][:120] or type(got).__name__
             return RequestFailed(f"no endpoint answers at {self.url}: {said}; start one: penstock serve")
         try:
-            problem: dict[str, Any] = response.json()
+            problem: dict[str, Any] = got.json()
             detail = str(problem["detail"])
         except (ValueError, KeyError, TypeError):
-            problem, detail = {}, " ".join(response.text.split())[:200]
-        return RequestFailed(
-            f"{self.url} answered {response.status_code}: {detail}", response.status_code, problem
-        )
+            problem, detail = {}, " ".join(got.text.split())[:200]
+        return RequestFailed(f"{self.url} answered {got.status_code}: {detail}", got.status_code, problem)
 
 
 def authorization(key: str | None = None) -> dict[str, str]:

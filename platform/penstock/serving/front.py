@@ -8,14 +8,14 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.requests import HTTPConnection
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from penstock.serving import body as bodies
 from penstock.serving.attempts import Attempts
@@ -28,6 +28,7 @@ from penstock.serving.versions.tally import Tally
 from penstock.serving.versions.traffic import Traffic, Way
 
 Got = TypeVar("Got", bound=Reply)
+Told = TypeVar("Told", bound=BaseModel)
 logger = logging.getLogger("penstock.access")
 _RECORDS = 1000
 _CLIENT = re.compile(r"[A-Za-z0-9._@-]{1,64}")
@@ -70,8 +71,9 @@ class Front:
                 headers={"Retry-After": str(self.limits.retry_after_s)},
             )
 
-    async def read(self, most: int, request: Request) -> bytearray:
-        """The body, of `most` bytes at most. The caller gives its bytes back to `budget`."""
+    @asynccontextmanager
+    async def body(self, most: int, request: Request) -> AsyncIterator[bytearray]:
+        """The body, of `most` bytes at most; it counts as held until the block ends."""
         headers = request.headers
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
             # a few bytes of gzip can become gigabytes
@@ -81,7 +83,19 @@ class Front:
                 headers={"Accept-Encoding": "identity"},
             )
         declared = headers.get("content-length")
-        return await bodies.read(aiter(request.stream()), declared, most, self.limits, self.budget)
+        body = await bodies.read(aiter(request.stream()), declared, most, self.limits, self.budget)
+        try:
+            yield body
+        finally:
+            self.budget.held -= len(body)
+
+    async def told(self, kind: type[Told], request: Request) -> Told:
+        """The request's JSON as `kind`; Problem 400 where it is none, 422 with every field that is wrong."""
+        async with self.body(self.limits.text_bytes, request) as body:
+            try:
+                return kind.model_validate(bodies.parse_json(body, self.limits.depth))
+            except ValidationError as error:
+                raise invalid(error) from None
 
     async def ask(self, reference: str, values: dict[str, Any], request: HTTPConnection) -> bytes:
         """The model's answer, JSON, within the request's deadline. `request.state.model` is the version that

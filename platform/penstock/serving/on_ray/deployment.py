@@ -27,6 +27,15 @@ from penstock.serving.served import Served
 from penstock.store import Store
 from penstock.workload import Refusal, resolve
 
+OPTIONS: dict[str, Any] = {
+    "health_check_period_s": 1,
+    "health_check_timeout_s": 30,
+    "graceful_shutdown_wait_loop_s": 0.1,
+    "graceful_shutdown_timeout_s": 10,
+    "max_constructor_retry_count": 2,
+    "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
+}
+"""Of models and gateways: a death is noticed within a second, and who goes ends what it has."""
 SWITCH_S = 0.0003
 """After which a thread of a serving process hands on to one that waits; Python's own is 5 ms, as long as a
 request takes."""
@@ -160,11 +169,6 @@ def model_app(store: str, model: Served, limits: Limits, size: Size) -> serve.Ap
         # up to half a second, in which an overloaded replica would stand idle
         max_ongoing_requests=limits.queue + limits.batch,
         max_queued_requests=limits.queue + limits.batch,
-        health_check_period_s=1,
-        health_check_timeout_s=30,
-        graceful_shutdown_wait_loop_s=0.1,
-        graceful_shutdown_timeout_s=10,
-        max_constructor_retry_count=2,
-        logging_config={"enable_access_log": False, "log_level": "WARNING"},
+        **OPTIONS,
         **scaled,
     ).bind(store, model.title, asdict(limits), card)

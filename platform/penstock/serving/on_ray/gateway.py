@@ -32,7 +32,7 @@ from penstock.serving.front import Front
 from penstock.serving.limits import Limits
 from penstock.serving.memory import Answered
 from penstock.serving.on_ray import switch
-from penstock.serving.on_ray.deployment import SWITCH_S
+from penstock.serving.on_ray.deployment import OPTIONS, SWITCH_S
 from penstock.serving.versions.traffic import Traffic
 from penstock.serving.web.access import Keyring
 from penstock.serving.web.door import App
@@ -223,10 +223,5 @@ def gateway_app(limits: Limits, replicas: int, keys: Path | None) -> serve.Appli
         # the gateway turns requests away itself, per model and by bytes held; this is the last bound
         max_ongoing_requests=1024,
         max_queued_requests=1024,
-        health_check_period_s=1,
-        health_check_timeout_s=30,
-        graceful_shutdown_wait_loop_s=0.1,
-        graceful_shutdown_timeout_s=10,
-        max_constructor_retry_count=2,
-        logging_config={"enable_access_log": False, "log_level": "WARNING"},
+        **OPTIONS,
     ).bind(asdict(limits), str(keys) if keys else None, replicas == 1)

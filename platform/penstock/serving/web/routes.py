@@ -95,14 +95,11 @@ async def _values(front: Front, name: str, request: Request) -> AsyncIterator[di
     way = front.choose(name, request)
     front.room(way)  # what would be turned away afterwards need not be read
     kind = bodies.content_type(request.headers.get("content-type"))
-    body = await front.read(bodies.largest(kind, way.model.media, front.limits), request)
-    try:
+    async with front.body(bodies.largest(kind, way.model.media, front.limits), request) as body:
         query = request.query_params.multi_items()
         values = await bodies.values_of(body, kind, query, way.model.media, front.limits)
         pictures.ask(values, request.headers.get("accept", ""), way.model.workload.request)
         yield values
-    finally:
-        front.budget.held -= len(body)
 
 
 def _response(model: Served, answer: bytes, accept: str) -> Response:

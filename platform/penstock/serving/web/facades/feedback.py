@@ -6,11 +6,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from penstock.serving.body import parse_json
 from penstock.serving.front import Front
-from penstock.serving.problems import Problem, invalid
+from penstock.serving.problems import Problem
 
 
 class Feedback(BaseModel):
@@ -28,13 +27,7 @@ def add(app: FastAPI, front: Front) -> None:
     @app.post("/v1/models/{name}/feedback")
     async def feedback(name: str, request: Request) -> Response:
         front.choose(name, request)
-        body = await front.read(front.limits.text_bytes, request)
-        try:
-            said = Feedback.model_validate(parse_json(body, front.limits.depth))
-        except ValidationError as error:
-            raise invalid(error) from None
-        finally:
-            front.budget.held -= len(body)
+        said = await front.told(Feedback, request)
         answered = front.memory.take(said.request_id)
         if answered is None:
             if front.pass_on is None:

@@ -94,13 +94,10 @@ def add(app: FastAPI, front: Front) -> None:
         asked = reference(name, version)
         way = front.choose(asked, request)
         most = min(BODY_BYTES, bodies.largest("application/json", way.model.media, front.limits))
-        body = await front.read(most, request)
-        try:
+        async with front.body(most, request) as body:
             call, raw = _parts(body, request, front.limits.depth)
             values = requests_in(call, raw, way)
-        finally:
-            front.budget.held -= len(body)
-        answers = await asyncio.gather(*(front.ask(asked, one, request) for one in values))
+            answers = await asyncio.gather(*(front.ask(asked, one, request) for one in values))
         return _answer(call, way, [json.loads(answer) for answer in answers], request)
 
 

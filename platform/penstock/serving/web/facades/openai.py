@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from penstock.serving.body import parse_json
 from penstock.serving.front import Front
-from penstock.serving.problems import Problem, invalid, shorten
+from penstock.serving.problems import Problem, shorten
 from penstock.serving.versions.traffic import Way
 from penstock.serving.web.facades.events import stream
 
@@ -90,13 +89,7 @@ def add(app: FastAPI, front: Front) -> None:
 
     @app.post("/openai/v1/chat/completions")
     async def complete(request: Request) -> Response:
-        body = await front.read(front.limits.text_bytes, request)
-        try:
-            asked = Completion.model_validate(parse_json(body, front.limits.depth))
-        except ValidationError as error:
-            raise invalid(error) from None
-        finally:
-            front.budget.held -= len(body)
+        asked = await front.told(Completion, request)
         way = chatting(front, asked.model, request)
         values = asked.values(set(way.model.workload.request.model_fields))
         head = {

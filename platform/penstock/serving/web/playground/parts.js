@@ -194,3 +194,25 @@ export async function during(button, place, work) {
     place.removeAttribute("aria-busy");
   }
 }
+
+/** Where a file of a model's is dropped or chosen; `take` gets it. */
+export function dropped(text, input, take, ...more) {
+  const file = el("input", { type: "file", ...input, change: () => file.files[0] && take(file.files[0]) });
+  const drop = el("div", {
+    class: "drop",
+    dragover: (event) => { event.preventDefault(); drop.classList.add("over"); },
+    dragleave: () => drop.classList.remove("over"),
+    drop: (event) => {
+      event.preventDefault();
+      drop.classList.remove("over");
+      if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+    },
+  }, el("span", {}, text), file, ...more);
+  return drop;
+}
+
+/** A button that takes the model's own example of `name`. */
+export const exampled = (model, name, type, take) => el("button", { type: "button", class: "quiet", click: () => {
+  const bytes = Uint8Array.from(atob(model.example.request[name]), (letter) => letter.charCodeAt(0));
+  return take(new Blob([bytes], { type }));
+} }, "Use the example");

@@ -1,6 +1,6 @@
 // A picture: dropped, pasted or chosen; boxes drawn on it, maps beside it.
 
-import { base64, ask, during, el, fieldWhere, fields, form, medium, raw } from "../parts.js";
+import { base64, ask, dropped, during, el, exampled, fieldWhere, fields, form, medium, raw } from "../parts.js";
 import { parts } from "./form.js";
 
 const COLOURS = ["#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000"];
@@ -30,21 +30,12 @@ export default function tile(model, place) {
     });
   };
 
-  const file = el("input", { type: "file", accept: model.media_types.join(","), "aria-label": `a picture for ${model.name}`, change: () => file.files[0] && look(file.files[0]) });
-  const sample = el("button", { type: "button", class: "quiet", click: async () => {
-    const bytes = Uint8Array.from(atob(model.example.request[name]), (letter) => letter.charCodeAt(0));
-    look(new Blob([bytes]));
-  } }, "Use the example");
-  const drop = el("div", {
-    class: "drop",
-    dragover: (event) => { event.preventDefault(); drop.classList.add("over"); },
-    dragleave: () => drop.classList.remove("over"),
-    drop: (event) => {
-      event.preventDefault();
-      drop.classList.remove("over");
-      if (event.dataTransfer.files[0]) look(event.dataTransfer.files[0]);
-    },
-  }, el("span", {}, "Drop a picture here"), file, sample);
+  const drop = dropped(
+    "Drop a picture here",
+    { accept: model.media_types.join(","), "aria-label": `a picture for ${model.name}` },
+    look,
+    exampled(model, name, "", look),
+  );
   place.addEventListener("paste", (event) => {
     const pasted = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
     if (pasted) look(pasted);

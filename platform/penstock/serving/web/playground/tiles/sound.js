@@ -1,6 +1,6 @@
 // A sound: recorded, dropped or chosen. Recordings are sent as WAV, 16 bits, one channel.
 
-import { base64, ask, bars, during, el, fieldWhere, form, medium, raw } from "../parts.js";
+import { base64, ask, bars, dropped, during, el, exampled, fieldWhere, form, medium, raw } from "../parts.js";
 
 const LONGEST_S = 10;
 
@@ -45,21 +45,12 @@ export default function tile(model, place) {
     await context.close();
     hear(wav(chunks, rate));
   });
-  const file = el("input", { type: "file", accept: ".wav,audio/wav", "aria-label": `a sound for ${model.name}`, change: () => file.files[0] && hear(file.files[0]) });
-  const sample = el("button", { type: "button", class: "quiet", click: () => {
-    const bytes = Uint8Array.from(atob(model.example.request[name]), (letter) => letter.charCodeAt(0));
-    hear(new Blob([bytes], { type: "audio/wav" }));
-  } }, "Use the example");
-  const drop = el("div", {
-    class: "drop",
-    dragover: (event) => { event.preventDefault(); drop.classList.add("over"); },
-    dragleave: () => drop.classList.remove("over"),
-    drop: (event) => {
-      event.preventDefault();
-      drop.classList.remove("over");
-      if (event.dataTransfer.files[0]) hear(event.dataTransfer.files[0]);
-    },
-  }, el("span", {}, "Say something, or drop a WAV file here"), el("div", { class: "row" }, record, sample), file);
+  const drop = dropped(
+    "Say something, or drop a WAV file here",
+    { accept: ".wav,audio/wav", "aria-label": `a sound for ${model.name}` },
+    hear,
+    el("div", { class: "row" }, record, exampled(model, name, "audio/wav", hear)),
+  );
   place.append(drop, asked.empty ? "" : el("details", {}, el("summary", {}, "Settings"), asked.shown), result);
 }
 
