@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from penstock.client import AsyncClient, Client, RequestFailed
+from penstock.client.message import message
+from penstock.errors import PenstockError
 from penstock.serving.front import Front
 from tests import probe
 from tests.endpoints import application, running
@@ -345,3 +347,10 @@ def test_the_client_tries_again_where_that_is_safe(url: str) -> None:
         Client(f"http://127.0.0.1:{server.server_port}", timeout=0.3) as client,
     ):
         client.models()
+
+
+def test_a_path_that_is_no_file_is_named_where_no_text_is_taken() -> None:
+    schema = {"properties": {"image": {"type": "string", "contentMediaType": "image/png"}}}
+    with pytest.raises(PenstockError) as refused:
+        message(schema, "tiles", "/nope.png", {})
+    assert str(refused.value) == "'/nope.png' is no file, and tiles takes no text; its fields: image"

@@ -38,7 +38,7 @@ def serve(
     def on_ready(url: str) -> None:
         # with --json this is the last line of stdout for as long as the endpoint lives
         ready["url"] = url
-        shell.say(f"serving at {url}; Ctrl-C stops it", f"  curl {url}/v1/models", f"  open {url}/docs")
+        shell.say(f"serving at {url}; Ctrl-C stops it", f"  curl {url}/v1/models", f"  open {url}")
         shell.answer(ready)
 
     serve_models(

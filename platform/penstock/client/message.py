@@ -42,7 +42,7 @@ def message(schema: Mapping[str, Any], model: str, given: Any, fields: Mapping[s
         values = {**(given or {}), **fields}
         return Message(path, _json(values), {"Content-Type": "application/json"}, {})
     if isinstance(given, str) and not _is_file(given):
-        values = {_field(schema, model, "string", None): given, **fields}
+        values = {_field(schema, model, "string", None, f"{given[:64]!r} is no file, and "): given, **fields}
         return Message(path, _json(values), {"Content-Type": "application/json"}, {})
     raw = given if isinstance(given, bytes) else _contents(Path(given))
     kind = next((kind for magic, kind in _MAGIC.items() if raw.startswith(magic)), "")
@@ -80,11 +80,13 @@ def _contents(path: Path) -> bytes:
         raise PenstockError(f"cannot read {str(path)!r}: {error.strerror}") from None
 
 
-def _field(schema: Mapping[str, Any], model: str, kind: str, medium: str | None) -> str:
-    """The field that an input without a name fills: the first of its medium, or the first text."""
+def _field(schema: Mapping[str, Any], model: str, kind: str, medium: str | None, why: str = "") -> str:
+    """The field that an input without a name fills: the first of its medium, or the first text. `why`: what
+    an error begins with."""
     for name, field in schema.get("properties", {}).items():
         of = str(field.get("contentMediaType", "")).partition("/")[0]
         if field.get("type") == kind and (of == medium if medium else not of):
             return str(name)
     wanted = medium or "text"
-    raise PenstockError(f"{model} takes no {wanted}; its fields: {', '.join(schema.get('properties', {}))}")
+    names = ", ".join(schema.get("properties", {}))
+    raise PenstockError(f"{why}{model} takes no {wanted}; its fields: {names}")
