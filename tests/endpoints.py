@@ -42,7 +42,7 @@ class Probe:
         self.predictor = probe.Predictor(model, "cpu")
         self.batcher = Batcher(self.predictor, limits)
 
-    async def call(self, app: str, values: Mapping[str, Any]) -> Reply:
+    async def call(self, app: str, values: Mapping[str, Any], alone: bool = False) -> Reply:
         return await self.batcher.ask(probe.Request.model_validate(values))
 
     async def ready(self, app: str) -> bool:
@@ -60,7 +60,7 @@ class Talker:
         about = {"log2_probability": -1.0, "seen": len(words), "forgotten": 0}
         return {"text": " ".join(kept), "finish": finish, "tokens": list(range(len(kept))), **about}
 
-    async def call(self, app: str, values: Mapping[str, Any]) -> Reply:
+    async def call(self, app: str, values: Mapping[str, Any], alone: bool = False) -> Reply:
         return Reply(answer=json.dumps(self.answer(values)).encode())
 
     async def stream(self, app: str, values: Mapping[str, Any]) -> AsyncIterator[Piece]:
@@ -87,7 +87,7 @@ class Both:
         self.models: dict[str, Any] = {"model-probe-a": Probe(limits), "model-talk-a": Talker()}
         self.evaluator = toy.Evaluator(toy.Config(), Schema(("left", "right")))
 
-    async def call(self, app: str, values: Mapping[str, Any]) -> Reply:
+    async def call(self, app: str, values: Mapping[str, Any], alone: bool = False) -> Reply:
         reply: Reply = await self.models[app].call(app, values)
         return reply
 
@@ -155,7 +155,7 @@ class InProcess:
                 served = Served(version.name, version.version, version.aliases, version.card)
                 self.ways.append(Way(app, served, able=able))
 
-    async def call(self, app: str, values: Mapping[str, Any]) -> Reply:
+    async def call(self, app: str, values: Mapping[str, Any], alone: bool = False) -> Reply:
         workload, _, batcher = self.loaded[app]
         return await batcher.ask(workload.request.model_validate(values))
 

@@ -59,7 +59,7 @@ class InProcess:
     def __init__(self, store: Store, change: Change) -> None:
         self.predictor, self.change = Predictor(registry.load(store, "toy"), "cpu"), change
 
-    async def call(self, app: str, values: Mapping[str, Any]) -> Reply:
+    async def call(self, app: str, values: Mapping[str, Any], alone: bool = False) -> Reply:
         (answer,) = self.predictor.predict([Request.model_validate(dict(values))])
         if isinstance(answer, Refusal):
             return {"refusal": [(answer.pointer, answer.detail)]}

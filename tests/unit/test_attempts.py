@@ -15,7 +15,7 @@ def sender(*outcomes: Exception | Reply) -> tuple[Callable[[], Awaitable[Reply]]
     """A `send` with these outcomes in turn, and what is left of them."""
     left = list(outcomes)
 
-    async def send() -> Reply:
+    async def send(alone: bool) -> Reply:
         outcome = left.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
@@ -73,7 +73,7 @@ def test_second_chances_are_a_share_of_the_traffic() -> None:
     """A model that dies of everything is asked at most 1.1 times as often, once what was saved is spent."""
     attempts, sent = Attempts(), 0
 
-    async def send() -> Reply:
+    async def send(alone: bool) -> Reply:
         nonlocal sent
         sent += 1
         raise died(working=False)

@@ -40,7 +40,7 @@ class InProcess:
         self.batcher = Batcher(probe.Predictor(model, "cpu"), SMALL)
         self.gate: asyncio.Event | None = None
 
-    async def call(self, app: str, values: Mapping[str, Any]) -> Reply:
+    async def call(self, app: str, values: Mapping[str, Any], alone: bool = False) -> Reply:
         if self.failing:
             raise self.failing("secret /etc/passwd")
         if self.gate:

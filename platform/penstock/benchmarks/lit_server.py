@@ -1,9 +1,9 @@
 """The same predictor behind LitServe, with dynamic batches of the same size and wait.
 
-    python -m penstock.benchmarks.lit_server STORE NAME@VERSION PORT THREADS BATCH WAIT_S
+    python -m penstock.benchmarks.lit_server STORE NAME@VERSION PORT THREADS BATCH WAIT_S WORKERS
 
 It takes the request's JSON at POST /predict, until it is killed. LitServe has to be installed
-(pip install 'penstock[peers]'); it starts its worker in a new process, which imports this module again.
+(pip install 'penstock[peers]'); it starts its workers in new processes, which import this module again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Api(ls.LitAPI):  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    place, named, at, count, size, wait = sys.argv[1:]
+    place, named, at, count, size, wait, workers = sys.argv[1:]
     api = Api(place, named, int(count), int(size), float(wait))
-    server = ls.LitServer(api, accelerator="cpu", workers_per_device=1)
+    server = ls.LitServer(api, accelerator="cpu", workers_per_device=int(workers))
     server.run(host="127.0.0.1", port=int(at), log_level="error", generate_client_file=False)

@@ -148,7 +148,7 @@ def against_litserve(
     """Requests a second of clients that wait for their answers."""
     return compare(
         f"requests/s of {_CLIENTS} clients",
-        "LitServe with batches of the same size and wait",
+        "LitServe with as many processes, batches of the same size and wait",
         lambda: busy(ours, asked, seconds),
         lambda: busy(theirs, asked, seconds),
         pairs=pairs,
@@ -191,7 +191,8 @@ def started(name: str, store: Store, version: Version, serving: Serving) -> Abst
     if name == "bare":
         return bare("bare_server", named, [threads])
     if name == "litserve":
-        return bare("lit_server", named, [threads, str(serving.batch), str(serving.batch_wait_s)])
+        workers = str(serving.most_replicas)
+        return bare("lit_server", named, [threads, str(serving.batch), str(serving.batch_wait_s), workers])
     ingress, batch = {"default": ("proxy", 0), "haproxy": ("haproxy", 0), "single": ("haproxy", 1)}[name]
     return endpoint(name, named, ingress, batch, f"/v1/models/{version.name}@{version.version}/predict")
 

@@ -37,15 +37,18 @@ class Attempts:
         self.repeated = 0
         """Requests that were sent a second time."""
 
-    async def call(self, title: str, values: Mapping[str, Any], send: Callable[[], Awaitable[Got]]) -> Got:
-        """What `send` answers, or answers at its second call. `title` and `values`: the model and the
+    async def call(
+        self, title: str, values: Mapping[str, Any], send: Callable[[bool], Awaitable[Got]]
+    ) -> Got:
+        """What `send(alone)` answers, or answers at its second call, which is to travel alone: nothing else
+        should go where this input goes then. `title` and `values`: the model and the
         request, by which a fatal input is known again. Unavailable when both replicas died, or there are
         too many deaths for a second chance."""
         if self._fatal and self._until(identity(title, values)):
             raise Unavailable("lost two replicas while it answered this very input", _REMEMBERED_S)
         self._left = min(_MOST, self._left + _SHARE)
         try:
-            return await send()
+            return await send(False)
         except Lost as first:
             if self._left < 1:
                 raise
@@ -53,7 +56,7 @@ class Attempts:
             self.repeated += 1
             await asyncio.sleep(_PAUSE_S)
             try:
-                return await send()
+                return await send(True)
             except Lost as second:
                 if first.working and second.working:
                     key = identity(title, values)

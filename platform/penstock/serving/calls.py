@@ -43,9 +43,9 @@ class Lost(Unavailable):
 class Models(Protocol):
     """The running models, by the application that holds a version (versions.traffic.Way.app)."""
 
-    async def call(self, app: str, values: Mapping[str, Any]) -> Reply:
-        """The reply to a request's values. Unavailable when it was not, or not surely, answered.
-        Cancelling it gives the request up."""
+    async def call(self, app: str, values: Mapping[str, Any], alone: bool = False) -> Reply:
+        """The reply to a request's values. `alone`: not in one call with others. Unavailable when it was
+        not, or not surely, answered. Cancelling it gives the request up."""
         ...
 
     def stream(self, app: str, values: Mapping[str, Any]) -> AsyncIterator[Piece]:

@@ -107,7 +107,9 @@ class Front:
         with self._turn(reference, values, request) as way:
             async with asyncio.timeout(self._left_s(request)):
                 reply = await self.attempts.call(
-                    way.model.title, values, lambda: self._reply(way, self.running.call(way.app, values))
+                    way.model.title,
+                    values,
+                    lambda alone: self._reply(way, self.running.call(way.app, values, alone)),
                 )
         self.tallies[way.model.title].count("fault" in reply, reply.get("seconds"))
         answer = answer_in(reply, request)
@@ -135,7 +137,7 @@ class Front:
         with self._turn(reference, values, request) as way:
             async with asyncio.timeout(self._left_s(request)):
                 reply = await self.attempts.call(
-                    way.model.title, values, lambda: self.running.position(way.app, values)
+                    way.model.title, values, lambda alone: self.running.position(way.app, values)
                 )
         return answer_in(reply, request)
 
@@ -147,7 +149,7 @@ class Front:
         with self._turn(reference, values, request) as way:
             title = way.model.title
 
-            async def begin() -> tuple[AsyncIterator[Piece], Piece]:
+            async def begin(alone: bool) -> tuple[AsyncIterator[Piece], Piece]:
                 pieces = self.running.stream(way.app, values)
                 return pieces, await self._reply(way, anext(pieces))
 

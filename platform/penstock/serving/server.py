@@ -129,7 +129,7 @@ def serve(
                 opened, models, slots.start(str(opened.root), bounds, size), on_event
             )
             endpoint.rollouts.start()
-            _start_gateway(bounds, gateways, keys)
+            _start_gateway(bounds, gateways, keys, replicas)
             endpoint.rollouts.wait(gateways, START_S)
             _until_healthy(url)
             if on_ready:
@@ -249,13 +249,14 @@ def _share(whole: float, parts: int) -> float:
     return int(100 * whole / parts) / 100
 
 
-def _start_gateway(limits: Limits, replicas: int, keys: Path | None) -> None:
+def _start_gateway(limits: Limits, gateways: int, keys: Path | None, replicas: int) -> None:
     from ray import serve as ray_serve
 
     from penstock.serving.on_ray.gateway import GATEWAY, gateway_app
     from penstock.serving.on_ray.slots import FAILED, cause
 
-    target = ray_serve.RunTarget(target=gateway_app(limits, replicas, keys), name=GATEWAY, route_prefix="/")
+    app = gateway_app(limits, gateways, keys, replicas)
+    target = ray_serve.RunTarget(target=app, name=GATEWAY, route_prefix="/")
     ray_serve.run_many(
         [target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -77,6 +78,10 @@ class ModelReplica:
         if not isinstance(request, BaseModel):
             return request
         return {**await self.batcher.ask(request), "model": self.title}
+
+    async def predict_many(self, many: Sequence[Mapping[str, Any]]) -> list[Reply]:
+        """The replies to several requests that came in one call, once the last is there."""
+        return await asyncio.gather(*(self.predict(values) for values in many))
 
     async def ready(self) -> bool:
         """True: a replica that can be asked has answered its example."""
@@ -157,16 +162,16 @@ def model_app(store: str, model: Served, limits: Limits, size: Size) -> serve.Ap
             "autoscaling_config": {
                 "min_replicas": fewest,
                 "max_replicas": most,
-                # a full batch each: with more than that waiting, another replica answers sooner
-                "target_ongoing_requests": limits.batch,
+                # calls, each with up to a batch of requests: where more wait, another replica answers sooner
+                "target_ongoing_requests": 1,
                 "upscale_delay_s": 5,
                 "downscale_delay_s": 60,
             }
         }
     return ModelReplica.options(  # type: ignore[attr-defined]
         ray_actor_options={"num_cpus": size.cpus, "num_gpus": size.gpus},
-        # all that may wait does so in the replica: where it is full, Serve's router looks again only after
-        # up to half a second, in which an overloaded replica would stand idle
+        # more than a gateway sends (outbox.py): at a full replica Serve's router looks again only after up to
+        # half a second, in which an overloaded one would stand idle
         max_ongoing_requests=limits.queue + limits.batch,
         max_queued_requests=limits.queue + limits.batch,
         **OPTIONS,

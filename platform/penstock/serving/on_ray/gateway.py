@@ -27,13 +27,15 @@ from ray.serve.exceptions import (
     RequestCancelledError,
 )
 
+from penstock.registry import Serving
 from penstock.serving.calls import Lost, Piece, Reply, Unavailable
 from penstock.serving.front import Front
 from penstock.serving.limits import Limits
 from penstock.serving.memory import Answered
 from penstock.serving.on_ray import switch
 from penstock.serving.on_ray.deployment import OPTIONS, SWITCH_S
-from penstock.serving.versions.traffic import Traffic
+from penstock.serving.on_ray.outbox import Outbox
+from penstock.serving.versions.traffic import Traffic, Way
 from penstock.serving.web.access import Keyring
 from penstock.serving.web.door import App
 from penstock.serving.web.routes import create_app
@@ -49,6 +51,7 @@ class Handles:
 
     def __init__(self) -> None:
         self._handles: dict[str, Any] = {}
+        self._outboxes: dict[str, Outbox] = {}
         self._busy: dict[str, int] = {}
         self._answered: dict[str, float] = {}
 
@@ -58,10 +61,16 @@ class Handles:
             self._handles[app] = serve.get_app_handle(app)
         return self._handles[app]
 
-    async def call(self, app: str, values: Mapping[str, Any]) -> Reply:
+    def outbox(self, app: str) -> Outbox:
+        """Where requests to `app` leave."""
+        if app not in self._outboxes:
+            self._outboxes[app] = Outbox(lambda many: self._ask(app, "predict_many", many))
+        return self._outboxes[app]
+
+    async def call(self, app: str, values: Mapping[str, Any], alone: bool = False) -> Reply:
         self._busy[app] = self._busy.get(app, 0) + 1
         try:
-            reply: Reply = await self._ask(app, "predict", values)
+            reply = await self.outbox(app).ask(values, alone)
             self._answered[app] = monotonic()
             return reply
         finally:
@@ -140,8 +149,8 @@ def _translated() -> Iterator[None]:
 class Follower:
     """Keeps a gateway at what the switch says, and the switch at what the gateway counts."""
 
-    def __init__(self, handles: Handles, limits: Limits, alone: bool) -> None:
-        self._handles = handles
+    def __init__(self, handles: Handles, limits: Limits, alone: bool, replicas: int) -> None:
+        self._handles, self._replicas = handles, replicas
         self._name = str(uuid.uuid4())
         self._switch = switch.find()
         self._traffic, self._told = Traffic(-1), 0
@@ -159,6 +168,8 @@ class Follower:
             traffic = Traffic.of(news["traffic"])
             for way in traffic.ways:
                 self._handles.prepare(way.app)
+                outbox = self._handles.outbox(way.app)
+                outbox.together, outbox.lanes = self._room(way)
                 way.model.prepare()
             self._traffic = traffic
         self._told = news["told"]
@@ -171,6 +182,13 @@ class Follower:
         counts = {title: tally.plain() for title, tally in list(self.front.tallies.items())}
         records = {title: self.front.records.pop(title) for title in list(self.front.records)}
         self._switch.report.remote(self._name, self._traffic.number, counts, records)
+
+    def _room(self, way: Way) -> tuple[int, int]:
+        """(requests in a call, calls on their way): two for each replica, one computed and one waiting."""
+        card = Serving.of(way.model.card)
+        replicas = max(self._replicas, card.replicas, card.most_replicas)
+        batch = min(self.front.limits.batch, card.batch)
+        return batch, 2 * replicas if batch > 1 else 8 * replicas
 
     def _judge(self, answered: Answered, truth: Any) -> None:
         """As Front.judge, for feedback that came by another gateway: nobody waits for what becomes of it."""
@@ -193,11 +211,11 @@ class Follower:
 class Gateway:
     """The ingress. Built in the replica from plain values."""
 
-    def __init__(self, limits: Mapping[str, Any], keys: str | None, alone: bool) -> None:
+    def __init__(self, limits: Mapping[str, Any], keys: str | None, alone: bool, replicas: int) -> None:
         _log_to_stderr()
         sys.setswitchinterval(SWITCH_S)
         self.keyring = Keyring(Path(keys)) if keys else None
-        self.follower = Follower(Handles(), Limits(**limits), alone)
+        self.follower = Follower(Handles(), Limits(**limits), alone, replicas)
 
     def __serve_build_asgi_app__(self) -> App:
         return create_app(self.follower.front, self.keyring)
@@ -214,14 +232,15 @@ def _log_to_stderr() -> None:
     logger.addHandler(handler)
 
 
-def gateway_app(limits: Limits, replicas: int, keys: Path | None) -> serve.Application:
-    """The gateway as a Serve application. `keys`: the file of the keys that clients have to show."""
+def gateway_app(limits: Limits, gateways: int, keys: Path | None, replicas: int) -> serve.Application:
+    """The gateway as a Serve application. `keys`: the file of the keys that clients have to show;
+    `replicas`: at least so many of each model."""
     return Gateway.options(  # type: ignore[attr-defined]
         name="Gateway",
-        num_replicas=replicas,
-        ray_actor_options={"num_cpus": 0.1 / replicas},
+        num_replicas=gateways,
+        ray_actor_options={"num_cpus": 0.1 / gateways},
         # the gateway turns requests away itself, per model and by bytes held; this is the last bound
         max_ongoing_requests=1024,
         max_queued_requests=1024,
         **OPTIONS,
-    ).bind(asdict(limits), str(keys) if keys else None, replicas == 1)
+    ).bind(asdict(limits), str(keys) if keys else None, gateways == 1, replicas)
