@@ -207,11 +207,11 @@ def importable(module: str) -> bool:
 def endpoint(name: str, named: Sequence[str], ingress: str, batch: int, path: str) -> Iterator[Side]:
     """`penstock serve` in a process and a Ray of its own."""
     words = [sys.executable, "-m", "penstock.benchmarks.served", *named]
-    with child([*words, ingress, str(batch)]) as process:
+    with child([*words, ingress, str(batch)]) as (process, last):
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            raise PenstockError(f"the endpoint {name!r} did not start; penstock serve says why")
+            raise PenstockError(f"the endpoint {name!r} did not start: {last()}")
         yield Side(name, json.loads(line)["url"] + path)
 
 
@@ -221,11 +221,11 @@ def bare(module: str, named: Sequence[str], more: Sequence[str]) -> Iterator[Sid
     port = free_port("127.0.0.1", 0)
     words = [sys.executable, "-m", f"penstock.benchmarks.{module}", *named, str(port), *more]
     url = f"http://127.0.0.1:{port}"
-    with child(words) as process:
+    with child(words) as (process, last):
         until = time.monotonic() + _START_S
         while True:
             if process.poll() is not None or time.monotonic() > until:
-                raise PenstockError(f"{module} did not start on port {port}")
+                raise PenstockError(f"{module} did not start on port {port}: {last()}")
             try:
                 httpx.get(url, trust_env=False)
                 break
@@ -235,14 +235,19 @@ def bare(module: str, named: Sequence[str], more: Sequence[str]) -> Iterator[Sid
 
 
 @contextmanager
-def child(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that is ended with all its own when the block ends."""
+def child(words: Sequence[str]) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]]]:
+    """A process that is ended with all its own when the block ends, and what gives the last line it said."""
     with tempfile.TemporaryFile() as log:
+
+        def last() -> str:
+            log.seek(0)
+            return (log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1][:300]
+
         process = subprocess.Popen(
             words, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True, env={**os.environ}
         )
         try:
-            yield process
+            yield process, last
         finally:
             process.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
