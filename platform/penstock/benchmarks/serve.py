@@ -45,6 +45,17 @@ class Side:
 
     name: str
     url: str
+    group: int = 0
+    """Its process group, where all of it is in one."""
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """None of its processes takes a core in the block: LitServe's workers never rest."""
+        os.killpg(self.group, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.group, signal.SIGCONT)
 
 
 @dataclass
@@ -146,10 +157,15 @@ def against_litserve(
     ours: Side, theirs: Side, asked: Asked, p95_s: float, pairs: int, seconds: float
 ) -> Ratio:
     """Requests a second of clients that wait for their answers."""
+
+    def alone() -> float:
+        with theirs.stopped():
+            return busy(ours, asked, seconds)
+
     return compare(
         f"requests/s of {_CLIENTS} clients",
         "LitServe with as many processes, batches of the same size and wait",
-        lambda: busy(ours, asked, seconds),
+        alone,
         lambda: busy(theirs, asked, seconds),
         pairs=pairs,
         unit="requests/s",
@@ -231,7 +247,7 @@ def bare(module: str, named: Sequence[str], more: Sequence[str]) -> Iterator[Sid
                 break
             except httpx.TransportError:
                 time.sleep(0.1)
-        yield Side(module, f"{url}/predict")
+        yield Side(module, f"{url}/predict", process.pid)
 
 
 @contextmanager
