@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name("kills.py")
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(4500)
 @pytest.mark.parametrize("on", ["penstock", "stock"])
 def test_a_hundred_kills(on: str, figures: Callable[..., None]) -> None:
     done = subprocess.run([sys.executable, SCRIPT, on], capture_output=True, text=True, check=False)
