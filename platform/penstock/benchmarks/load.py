@@ -76,7 +76,7 @@ async def closed(target: Target, clients: int, seconds: float) -> float:
         nonlocal done
         while time.monotonic() < until:
             shot = await _shoot(session, target, number, time.monotonic(), 0.0)
-            done += shot.right
+            done += shot.right and time.monotonic() <= until  # what is under way at the end is not done
             number += clients
 
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)
