@@ -62,7 +62,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description="SIGKILLs of replicas under load.")
     words.add_argument("on", choices=["penstock", "stock"])
     words.add_argument("--kills", type=int, default=100)
-    words.add_argument("--every", type=float, default=6.2, help="seconds of load for each kill, at least")
+    words.add_argument("--every", type=float, default=10.0, help="seconds of load for each kill, at least")
     asked = words.parse_args()
     from penstock.cluster import ensure_ray, shutdown
 

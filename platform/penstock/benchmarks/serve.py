@@ -45,12 +45,13 @@ class Side:
 
     name: str
     url: str
-    group: int = 0
+    group: int | None = None
     """Its process group, where all of it is in one."""
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """None of its processes takes a core in the block: LitServe's workers never rest."""
+        assert self.group is not None, f"{self.name} is in several process groups"
         os.killpg(self.group, signal.SIGSTOP)
         try:
             yield

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,16 @@ class Serving:
             raise ModelError(
                 f"serving.most_replicas = {self.most_replicas}: fewer than serving.replicas = {self.replicas}"
             )
+
+    def within(self, batch: int, replicas: int) -> Serving:
+        """As an endpoint serves it that answers at most `batch` requests together and wants at least so many
+        `replicas` of every model."""
+        return replace(
+            self,
+            batch=min(batch, self.batch),
+            replicas=max(replicas, self.replicas),
+            most_replicas=max(replicas, self.most_replicas),
+        )
 
     @classmethod
     def of(cls, card: Mapping[str, Any]) -> Serving:

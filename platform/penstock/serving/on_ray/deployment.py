@@ -153,15 +153,14 @@ class ModelReplica:
 
 def model_app(store: str, model: Served, limits: Limits, size: Size) -> serve.Application:
     """One version as a Serve application, served as its card says. `size`: what it may take."""
-    card = registry.Serving.of(model.card)
-    limits = replace(limits, batch=min(limits.batch, card.batch), batch_wait_s=card.batch_wait_s)
-    fewest, most = max(size.replicas, card.replicas), max(size.replicas, card.most_replicas)
-    scaled: dict[str, Any] = {"num_replicas": fewest}
-    if most > fewest:
+    card = registry.Serving.of(model.card).within(limits.batch, size.replicas)
+    limits = replace(limits, batch=card.batch, batch_wait_s=card.batch_wait_s)
+    scaled: dict[str, Any] = {"num_replicas": card.replicas}
+    if card.most_replicas > card.replicas:
         scaled = {
             "autoscaling_config": {
-                "min_replicas": fewest,
-                "max_replicas": most,
+                "min_replicas": card.replicas,
+                "max_replicas": card.most_replicas,
                 # calls, each with up to a batch of requests: where more wait, another replica answers sooner
                 "target_ongoing_requests": 1,
                 "upscale_delay_s": 5,

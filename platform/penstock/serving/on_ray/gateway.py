@@ -184,11 +184,10 @@ class Follower:
         self._switch.report.remote(self._name, self._traffic.number, counts, records)
 
     def _room(self, way: Way) -> tuple[int, int]:
-        """(requests in a call, calls on their way): two for each replica, one computed and one waiting."""
-        card = Serving.of(way.model.card)
-        replicas = max(self._replicas, card.replicas, card.most_replicas)
-        batch = min(self.front.limits.batch, card.batch)
-        return batch, 2 * replicas if batch > 1 else 8 * replicas
+        """(requests in a call, calls on their way): two for each replica, one computed and one waiting;
+        where nothing is computed together, calls carry one request each and more of them wait."""
+        card = Serving.of(way.model.card).within(self.front.limits.batch, self._replicas)
+        return card.batch, (2 if card.batch > 1 else 8) * card.most_replicas
 
     def _judge(self, answered: Answered, truth: Any) -> None:
         """As Front.judge, for feedback that came by another gateway: nobody waits for what becomes of it."""
