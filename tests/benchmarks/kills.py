@@ -52,7 +52,7 @@ def stock(count: int, every_s: float) -> dict[str, Any]:
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(Stock.options(num_replicas=2).bind(DELAY_S), name="stock", route_prefix="/stock")  # type: ignore[attr-defined]
     try:
-        url = f"http://127.0.0.1:{port}/stock"
+        url = f"http://127.0.0.1:{port}/stock/"  # without the slash: a redirect, and twice the requests
         return kills(url, {"probe@1": 1.0}, lambda: ("stock", "Stock"), count, every_s)
     finally:
         serve.shutdown()
