@@ -66,8 +66,8 @@ def overlap(shots: Sequence[Shot], old: str, new: str) -> float:
 
 
 def test_a_replica_that_dies_takes_no_request_with_it(endpoint: Endpoint, place: Store) -> None:
-    found = kills(url_of(endpoint), scales(place), lambda: (app_of(endpoint), "ModelReplica"), 2, 8.0)
-    assert found["kills"] == 2 and found["failed"] == 0 and found["requests"] == 320, found
+    found = kills(url_of(endpoint), scales(place), lambda: (app_of(endpoint), "ModelReplica"), 2, 15.0)
+    assert found["kills"] == 2 and found["failed"] == 0 and found["requests"] == 600, found
 
 
 def test_an_input_that_kills_gets_two_replicas_and_no_third(endpoint: Endpoint, place: Store) -> None:
