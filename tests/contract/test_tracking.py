@@ -17,13 +17,18 @@ import numpy as np
 import pytest
 import torch
 
+from penstock.config import to_dict
 from penstock.errors import PenstockError
 from penstock.experiment import TrainResult, train
 from penstock.store import Store
 from penstock.tracking import Target, follow, targets, without_secrets
 from penstock.tracking.mlflow import key_of
-from penstock.training.run import Run
+from penstock.tracking.points import RunLog
+from penstock.training import checkpoint
+from penstock.training.events import EventLog
+from penstock.training.run import Run, RunSpec
 from tests.command import Finished
+from tests.toy import Config as ToyConfig
 
 SMALL = ("data.items=60", "train.batch=8", "train.checkpoint_every=3")
 Points = dict[str, list[tuple[int, float]]]
@@ -40,8 +45,12 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """MLflow's, for all tests: making its tables takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'm.db'}"
+    """MLflow's, for all tests: making its tables takes seconds, and so does importing it, in every child."""
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'm.db'}"
+    MlflowClient(uri).search_experiments()
+    return uri
 
 
 def toy(store: Store, *track: str, epochs: int = 2, **asked: Any) -> TrainResult:
@@ -137,11 +146,14 @@ def test_both_trackers_hold_what_the_run_s_own_log_says(store: Store, database: 
     assert "warning" not in {event["event"] for event in events}
 
 
-def test_tensorboard_reads_the_settings_and_the_version(store: Store, tmp_path: Path) -> None:
+def test_tensorboard_reads_the_settings_and_the_version(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    result = toy(store, f"tensorboard:{tmp_path / 'boards'}")
+    monkeypatch.setenv("PENSTOCK_TRACK", f"tensorboard:{tmp_path / 'boards'}")
+    result = train("toy", store=store, workers=1, overrides=SMALL)
     (folder,) = (tmp_path / "boards").iterdir()
     assert folder.name.startswith(f"{result.run}.")
     board = EventAccumulator(str(folder))
@@ -161,6 +173,49 @@ def test_a_finished_run_is_shown_afterwards_in_mlflow_s_default_place(store: Sto
     _, flow = in_mlflow(uri, run)
     assert_each_once(flow, run, exact=True)
     assert not Path("mlruns").exists()
+
+
+def test_what_no_checkpoint_holds_is_not_given_and_an_agent_s_figures_are(store: Store) -> None:
+    spec = RunSpec("toy", "tests.toy:workload", to_dict(ToyConfig()), "none")
+    run = Run.create(store, "plays", spec)
+    log, events = RunLog(run), EventLog(run.path / "events.jsonl")
+
+    def iterate(step: int, **more: float) -> None:
+        run.metrics.append([{"step": step, "games": 4.0 * step, "positions": step, **more}])
+        events.append({"event": "iteration", "step": step, "items_per_s": 10.0 * step})
+
+    iterate(1)
+    iterate(2, loss=0.5)
+    run.metrics.append([{"step": 2, "epoch": 2, "validation": {"elo": 12.0}, "seconds": 3.0}])
+    assert log.since(0) == ([], 0)
+    checkpoint.save(run.checkpoints, 2, {}, {}, run.metrics.sync())
+    iterate(3)
+    points, step = log.since(0)
+    given = {(point.step, name, value) for point in points for name, value in point.values.items()}
+    assert step == 2 and given == {
+        (1, "games", 4.0),
+        (1, "positions", 1.0),
+        (1, "items_per_s", 10.0),
+        (2, "games", 8.0),
+        (2, "positions", 2.0),
+        (2, "items_per_s", 20.0),
+        (2, "loss", 0.5),
+        (2, "epoch", 2.0),
+        (2, "validation/elo", 12.0),
+        (2, "seconds", 3.0),
+    }
+    assert log.since(2) == ([], 2)
+    length = run.metrics.sync()
+    run.metrics.truncate(0)  # a restart behind the newest checkpoint: it was damaged
+    checkpoint.save(run.checkpoints, 3, {}, {}, length)
+    assert log.since(2) == ([], 2)
+    for step in (1, 2, 3):
+        iterate(step, loss=0.123456)  # longer lines: the length of the damaged one ends within the third
+    assert run.metrics.sync() > length and log.since(2) == ([], 2)
+    iterate(4)
+    checkpoint.save(run.checkpoints, 4, {}, {}, run.metrics.sync())
+    again, at = log.since(2)
+    assert at == 4 and {point.step for point in again} == {3, 4}
 
 
 # ---------------------------------------------------------------- kills

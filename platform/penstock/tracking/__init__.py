@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from penstock.errors import PenstockError, nearest
 
@@ -47,6 +48,11 @@ def _target(word: str) -> Target:
     if kind not in KINDS:
         raise PenstockError(f"no tracker {kind!r}{nearest(kind, KINDS)}")
     needed = [kind]
+    if kind == "tensorboard" and place:
+        try:
+            place = str(Path(place).expanduser())
+        except RuntimeError:
+            raise PenstockError(f"--track {word}: there is no such home folder") from None
     if kind == "mlflow":
         place = place or os.environ.get("MLFLOW_TRACKING_URI", "")
         scheme = place.partition(":")[0].partition("+")[0] if place else "sqlite"

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
-from penstock.store import Busy, lock, write_atomic
+from penstock.errors import StoreError
+from penstock.store import lock, write_atomic
 from penstock.tracking import Target, without_secrets
 from penstock.tracking.points import Point, RunLog, end_of
 from penstock.training.events import OnEvent
@@ -56,9 +57,8 @@ def following(run: Run, asked: Sequence[Target], tell: OnEvent) -> Iterator[OnEv
     with ExitStack() as held:
         try:
             held.enter_context(lock(run.path / "tracking" / ".lock", blocking=False))
-        except Busy as busy:
-            why = f"run {run.name!r} is tracked by process {busy.pid} just now"
-            tell({"event": "warning", "message": why})
+        except StoreError as error:  # held by another process, or the disk is full
+            tell({"event": "warning", "message": f"nothing is tracked: {error}"})
             asked = ()
         followers = [Follower(run, target) for target in asked]
 
@@ -174,7 +174,7 @@ class Follower:
             return
         self._warned = True
         lines = str(error).strip().splitlines() or [""]
-        why = without_secrets(f"{type(error).__name__}: {lines[0]}")[:300]
+        why = without_secrets(f"{type(error).__name__}: {lines[0]}")[:200]
         self._said.append(
             f"{self.target.kind} ({self.place}): {why}; training goes on, and the same command "
             "writes later what is missing"

@@ -107,7 +107,7 @@ class MLflow:
 
 
 def key_of(name: str) -> str:
-    """`name` in characters that MLflow takes: `ndcg@10` is its usual `ndcg_at_10`, others become their code, so
-    that no two names fall together."""
+    """`name` in characters that MLflow takes: `ndcg@10` is its usual `ndcg_at_10`, others become their
+    code, so that no two names fall together."""
     name = name.replace("@", "_at_")
     return re.sub(r"[^\w\-. :/]", lambda found: f"_{ord(found[0]):x}_", name, flags=re.ASCII)

@@ -87,7 +87,10 @@ class RunLog:
         start = self._read[1] if self._read[0] == step and self._read[1] <= length else 0
         with path.open("rb") as file:
             file.seek(start)
-            lines = [json.loads(line) for line in file.read(length - start).splitlines()]
+            text = file.read(length - start)
+        lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
+        if not lines or lines[-1]["step"] != last:
+            return [], step  # that checkpoint was damaged, and steps before it are done again
         self._read = (last, length)
         points = [self._point(line) for line in lines if line["step"] > step]
         points += [

@@ -20,7 +20,7 @@ class TensorBoard:
 
     def __init__(self, run: Run, place: str) -> None:
         """`place`: a folder that many runs share, each with a folder of its own; "": the run's own."""
-        shared = Path(place).expanduser().absolute() / f"{run.name}.{run.identity[:6]}" if place else None
+        shared = Path(place).absolute() / f"{run.name}.{run.identity[:6]}" if place else None
         self.run, self.folder = run, shared or run.path / "tensorboard"
         self._file: BinaryIO | None = None
 
