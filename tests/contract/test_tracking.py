@@ -210,7 +210,9 @@ def test_what_no_checkpoint_holds_is_not_given_and_an_agent_s_figures_are(store:
     checkpoint.save(run.checkpoints, 3, {}, {}, length)
     assert log.since(2) == ([], 2)
     for step in (1, 2, 3):
-        iterate(step, loss=0.123456)  # longer lines: the length of the damaged one ends within the third
+        iterate(
+            step, loss=1 / 3, draws=1 / 3
+        )  # longer lines: the length of the damaged one ends within the third
     assert run.metrics.sync() > length and log.since(2) == ([], 2)
     iterate(4)
     checkpoint.save(run.checkpoints, 4, {}, {}, run.metrics.sync())
