@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from penstock.config import Optim, from_dict
@@ -85,10 +86,9 @@ class RunLog:
             return [], step
         self._listen()
         start = self._read[1] if self._read[0] == step and self._read[1] <= length else 0
-        with path.open("rb") as file:
-            file.seek(start)
-            text = file.read(length - start)
-        lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
+        lines = _lines(path, start, length)
+        if not lines or lines[0]["step"] > step + 1:
+            lines = _lines(path, 0, length)  # it was cut back behind what was read, and written on
         if not lines or lines[-1]["step"] != last:
             return [], step  # that checkpoint was damaged, and steps before it are done again
         self._read = (last, length)
@@ -130,3 +130,14 @@ class RunLog:
         """When `step` was done, as exactly as events say it."""
         place = bisect.bisect_left(self._known, step)
         return self._times[self._known[place]] if place < len(self._known) else time.time()
+
+
+def _lines(path: Path, start: int, end: int) -> list[dict[str, Any]]:
+    """The lines between two bytes of a file; none where these are no bounds of lines."""
+    with path.open("rb") as file:
+        file.seek(start)
+        text = file.read(end - start)
+    try:
+        return [json.loads(line) for line in text.splitlines()]
+    except ValueError:
+        return []
