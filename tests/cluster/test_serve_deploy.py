@@ -1,0 +1,83 @@
+"""`serve deploy deploy/serve.yaml` on a head as cluster.yaml starts it: answers, follows, survives, leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from penstock import registry
+from penstock.serving.following import until_served
+from penstock.store import Store
+from tests import probe
+from tests.cluster.head import Head, free_ports, head
+from tests.cluster.serving import replicas, wait_until
+
+FILE = Path(__file__).resolve().parents[2] / "deploy" / "serve.yaml"
+
+
+def red(url: str) -> float:
+    answer = httpx.post(
+        f"{url}/v1/models/probe/predict",
+        content=probe.png(),
+        headers={"Content-Type": "image/png"},
+        trust_env=False,
+        timeout=30,
+    )
+    assert answer.status_code == 200, answer.text
+    return float(answer.json()["red"])
+
+
+def keeper(head: Head) -> list[int]:
+    """The pid of the keeper's replica, while Serve says that it runs."""
+    found = head.applications()["penstock"]["deployments"]["Keeper"]["replicas"]
+    return [one["pid"] for one in found if one["state"] == "RUNNING"]
+
+
+def test_serve_deploy_answers_follows_the_registry_and_goes_on_without_its_keeper(
+    store: Store, tmp_path: Path
+) -> None:
+    probe.publish(store, right=180)
+    config: dict[str, Any] = yaml.safe_load(FILE.read_text())
+    (port,) = free_ports(1)
+    config["http_options"]["port"] = port
+    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
+    url = f"http://127.0.0.1:{port}"
+    with head(tmp_path, PENSTOCK_STORE=str(store.root)) as cluster:
+        applications = f"{cluster.dashboard}/api/serve/applications/"
+        assert httpx.put(applications, json=config, trust_env=False).status_code == 401
+        done = cluster.run("serve", "deploy", "-a", cluster.dashboard, tmp_path / "serve.yaml")
+        assert done.returncode == 0, done.stderr
+
+        def up() -> bool:
+            found = cluster.applications()["penstock"]
+            assert found["status"] != "DEPLOY_FAILED", found["message"]
+            return bool(found["status"] == "RUNNING")
+
+        wait_until(up, 120)
+        assert red(url) == 200
+
+        # the proxy has Penstock's door, as it has under `penstock serve`
+        refused = httpx.get(f"{url}/-/routes", trust_env=False)
+        assert refused.status_code == 404 and refused.headers["content-type"] == "application/problem+json"
+
+        second = probe.publish(store, scale=0.5, right=181)
+        registry.promote(store, "probe", second.version, "live")
+        until_served(url, store, "probe", 2, "live")
+        wait_until(lambda: red(url) == 100)
+
+        (pid,) = keeper(cluster)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: red(url) == 100 and keeper(cluster) not in ([], [pid]))
+        registry.promote(store, "probe", 1, "live")
+        wait_until(lambda: red(url) == 200)
+
+        done = cluster.run("serve", "shutdown", "-y", "-a", cluster.dashboard)
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: cluster.applications() == {})
+        apps = ("model-probe-a", "model-probe-b")
+        wait_until(lambda: [pid for app in apps for pid in replicas(app)] == [])
