@@ -1,4 +1,4 @@
-"""`serve deploy deploy/serve.yaml` on a head as cluster.yaml starts it: answers, follows, survives, leaves."""
+"""`serve deploy deploy/serve.yaml` on a head as cluster.yaml starts it: answers, follows, survives, ends."""
 
 from __future__ import annotations
 

@@ -43,10 +43,10 @@ class Settings(BaseModel):
 
 @serve.deployment
 class Keeper:
-    """Keeps the endpoint at what the registry says. It is up once every model answers; started anew, it goes
-    on from the traffic that the switch knows. `size`: the fields of deployment.Size."""
+    """Keeps the endpoint at what the registry says. It is up once every model answers and the gateways know;
+    started anew, it goes on from the traffic that the switch knows. `size`: the fields of deployment.Size."""
 
-    def __init__(self, store: str, models: list[str], size: Mapping[str, Any]) -> None:
+    def __init__(self, store: str, models: list[str], gateways: int, size: Mapping[str, Any]) -> None:
         self.app = serve.get_replica_context().app_name
         self.slots = slots.start(store, Limits(), Size(**size), kept=True)
         self.rollouts = Rollouts(Store.open(store), models, self.slots, _say)
@@ -54,7 +54,7 @@ class Keeper:
         self.rollouts.adopt(before)
         self.rollouts.start()
         try:
-            self.rollouts.wait(0, START_S)
+            self.rollouts.wait(gateways, START_S)
         except BaseException:
             self.rollouts.stop()
             if not before.ways:
@@ -95,7 +95,7 @@ def build(args: Settings) -> serve.Application:
     }
     keeper = Keeper.options(  # type: ignore[attr-defined]
         name="Keeper", num_replicas=1, ray_actor_options={"num_cpus": 0}, **OPTIONS
-    ).bind(str(store.root), args.models, size)
+    ).bind(str(store.root), args.models, args.gateways, size)
     keys = None if local and not args.keys else access.path_of(store)
     return gateway_app(Limits(), args.gateways, keys, args.replicas, keeper)
 
