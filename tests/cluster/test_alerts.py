@@ -38,7 +38,8 @@ def missing(exported: dict[str, set[str]], prefix: str) -> list[str]:
         ask = asked(rule["expr"])
         for metric, labels in ask.metrics.items():
             if metric.startswith(prefix):
-                lacking = (labels | ask.grouped) - exported.get(metric, set())
+                said = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+                lacking = (labels | ask.grouped | said) - exported.get(metric, set())
                 if metric not in exported or lacking:
                     wrong.append(f"{rule['alert']}: {metric} {sorted(lacking)}")
     return wrong
