@@ -38,6 +38,33 @@ def keeper(head: Head) -> list[int]:
     return [one["pid"] for one in found if one["state"] == "RUNNING"]
 
 
+def models() -> list[int]:
+    """The pids of the processes that hold models."""
+    return [pid for slot in "ab" for pid in replicas(f"model-probe-{slot}")]
+
+
+def switches(head: Head) -> list[str]:
+    """The switches of endpoints that are alive."""
+    found = httpx.get(f"{head.dashboard}/api/v0/actors", headers=head.token, trust_env=False, timeout=30)
+    actors = found.raise_for_status().json()["data"]["result"]["result"]
+    return [one["name"] for one in actors if one["class_name"] == "Switch" and one["state"] == "ALIVE"]
+
+
+def deploy(head: Head, config: dict[str, Any], file: Path) -> None:
+    """`serve deploy`, until everything is as it says."""
+    file.write_text(yaml.safe_dump(config))
+    done = head.run("serve", "deploy", "-a", head.dashboard, file)
+    assert done.returncode == 0, done.stderr
+
+    def up() -> bool:
+        found = head.applications()["penstock"]
+        assert found["status"] != "DEPLOY_FAILED", found["message"]
+        same = found["deployed_app_config"] == {**found["deployed_app_config"], **config["applications"][0]}
+        return bool(same and found["status"] == "RUNNING")
+
+    wait_until(up, 120)
+
+
 def test_serve_deploy_answers_follows_the_registry_and_goes_on_without_its_keeper(
     store: Store, tmp_path: Path
 ) -> None:
@@ -45,20 +72,11 @@ def test_serve_deploy_answers_follows_the_registry_and_goes_on_without_its_keepe
     config: dict[str, Any] = yaml.safe_load(FILE.read_text())
     (port,) = free_ports(1)
     config["http_options"]["port"] = port
-    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
     url = f"http://127.0.0.1:{port}"
     with head(tmp_path, PENSTOCK_STORE=str(store.root)) as cluster:
         applications = f"{cluster.dashboard}/api/serve/applications/"
         assert httpx.put(applications, json=config, trust_env=False).status_code == 401
-        done = cluster.run("serve", "deploy", "-a", cluster.dashboard, tmp_path / "serve.yaml")
-        assert done.returncode == 0, done.stderr
-
-        def up() -> bool:
-            found = cluster.applications()["penstock"]
-            assert found["status"] != "DEPLOY_FAILED", found["message"]
-            return bool(found["status"] == "RUNNING")
-
-        wait_until(up, 120)
+        deploy(cluster, config, tmp_path / "serve.yaml")
         assert red(url) == 200
 
         # the proxy has Penstock's door, as it has under `penstock serve`
@@ -70,14 +88,20 @@ def test_serve_deploy_answers_follows_the_registry_and_goes_on_without_its_keepe
         until_served(url, store, "probe", 2, "live")
         wait_until(lambda: red(url) == 100)
 
+        before = models()
         (pid,) = keeper(cluster)
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: red(url) == 100 and keeper(cluster) not in ([], [pid]))
+        config["applications"][0]["args"]["replicas"] = (
+            2  # the keeper is replaced, and leaves the models alone
+        )
+        deploy(cluster, config, tmp_path / "serve.yaml")
+        wait_until(lambda: red(url) == 100 and models() == before)
         registry.promote(store, "probe", 1, "live")
         wait_until(lambda: red(url) == 200)
+        wait_until(lambda: len(models()) == 3)
 
+        assert len(switches(cluster)) == 1
         done = cluster.run("serve", "shutdown", "-y", "-a", cluster.dashboard)
         assert done.returncode == 0, done.stderr
-        wait_until(lambda: cluster.applications() == {})
-        apps = ("model-probe-a", "model-probe-b")
-        wait_until(lambda: [pid for app in apps for pid in replicas(app)] == [])
+        wait_until(lambda: cluster.applications() == {} and models() == [] and switches(cluster) == [])
