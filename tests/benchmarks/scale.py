@@ -5,9 +5,9 @@
 prints the tables of deploy/SCALING.md. `--parts` takes what `scale_parts.py` wrote; without it the figures
 below are used. Everything is seeded; nothing is timed.
 
-A step takes as long as the slowest of n workers computes (or as reading takes, where that is longer), plus the
-sum of the gradients over the network. A checkpoint stops training for the copy to host memory and is committed
-some time later; a failure throws back to the newest committed one. Each formula names its source.
+A step takes as long as the slowest of n workers computes (or as reading takes, where that is longer), plus
+the sum of the gradients over the network. A checkpoint stops training for the copy to host memory and is
+committed some time later; a failure throws back to the newest committed one. Each formula names its source.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ DAY = 86_400.0
 GB = 1e9
 HOPELESS = 50
 COUNTS = (1, 8, 64, 256, 1000)
-FAILURES = 1_000  # events behind each figure of the simulation: good to about 3 % of what failures cost
+FAILURES = 1_000  # behind each figure of the simulation: good to about 3 % of what they cost
+INTERVALS = 200_000  # at most; where they hold fewer failures, failures cost next to nothing
 
 
 # ---------------------------------------------------------------- the slowest of many
@@ -47,7 +48,7 @@ def slowest_s(base_s: float, spread: float, workers: int, uniform: Floats) -> Fl
 
 
 def harmonic(n: int, power: int = 1) -> float:
-    """1 + 1/2^p + … + 1/n^p: with p = 1 the mean of the largest of n exponentials, with p = 2 its variance."""
+    """1 + 1/2^p + … + 1/n^p: for p = 1 the mean of the largest of n exponentials, for p = 2 its variance."""
     return float(np.sum(1.0 / np.arange(1, n + 1, dtype=np.float64) ** power))
 
 
@@ -216,7 +217,7 @@ class Plan:
         """How long `count` intervals of `steps` steps take. Many steps are drawn as one normal number."""
         draw = np.random.default_rng(seed)
         beside, reduces = self.reading_s(workers), self.reduce_s(workers)
-        if steps <= 32:
+        if steps <= 8:
             drawn = slowest_s(self.step_s, self.spread, workers, 1 - draw.random((count, steps)))
             return np.asarray(np.maximum(drawn, beside).sum(axis=1) + steps * reduces)
         deviation = self.step_s * self.spread * math.sqrt(steps * harmonic(workers, 2))
@@ -226,7 +227,7 @@ class Plan:
         """The share of the time that one undisturbed worker would have needed for its steps."""
         steps = max(1, round(interval_s / self.step(workers)))
         lasts = max(steps * self.step(workers), self.saving(workers).commit_s)
-        count = min(max(10, int(FAILURES * self.mtbf_s(workers) / lasts)), 3_000_000)
+        count = min(max(10, int(FAILURES * self.mtbf_s(workers) / lasts)), INTERVALS)
         work = self.intervals(workers, steps, count, seed)
         kept = simulate(work, self.saving(workers), self.mtbf_s(workers), self.restart_s(workers), seed + 1)
         return kept * steps * count * self.step_s / float(work.sum())
@@ -234,7 +235,7 @@ class Plan:
     def best(self, workers: int) -> tuple[float, float]:
         """(the interval with the best goodput, that goodput), on a grid from a step to half a day."""
         longest = min(DAY / 2, 2 * self.mtbf_s(workers))
-        grid = np.geomspace(4 * self.step(workers), longest, 12)
+        grid = np.geomspace(4 * self.step(workers), longest, 10)
         tried = [(float(each), self.goodput(workers, float(each))) for each in grid]
         return max(tried, key=lambda pair: pair[1])
 
@@ -248,9 +249,9 @@ def lane_window(
     """The items of window `which` of a lane, int64 [<= window * rows]: what a data set larger than a node's
     disk needs, and the platform has not yet.
 
-    Blocks of `rows` items are permuted and dealt to `lanes`; a lane shuffles `window` of its blocks at a time.
-    A global batch takes the same number of items from each lane, and a worker's slice of it is whole lanes: it
-    reads its own blocks only, one after the other. Still a pure function of (seed, epoch, place), whatever
+    Blocks of `rows` items are permuted and dealt to `lanes`; a lane shuffles `window` of its blocks at once.
+    A global batch takes the same number of items from each lane, and a worker's slice of it is whole lanes:
+    it reads its own blocks only, one after the other. Still a pure function of (seed, epoch, place), whatever
     the number of workers, as long as it is at most `lanes`. Item = block * rows + row.
     """
     mine = permutation(seed, epoch, blocks)[lane::lanes][which * window : (which + 1) * window]
