@@ -2,8 +2,9 @@
 
     python tests/benchmarks/scale_parts.py [--ray] [--bucket] [--large] [--output PARTS.json]
 
-prints the rows of deploy/SCALING.md and writes JSON that `scale.py --parts` takes. `--ray`: what Ray's controller
-costs; `--bucket`: the store on a moto server on loopback; `--large`: a permutation of 100 million items.
+prints the rows of deploy/SCALING.md and writes JSON that `scale.py --parts` takes. `--ray`: what Ray's
+controller costs; `--bucket`: the store on a moto server on loopback; `--large`: the order of 100 million
+items.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def sums(parts: Parts) -> None:
             if any(process.exitcode for process in group):
                 raise RuntimeError("a rank of the sums failed; see above")
             for (strategy, size), took in dict(result).items():
-                name = f"gradients of {size:,} fp32 parameters ({4 * size / 1e6:,.1f} MB), {strategy}, {ranks} rank(s)"
-                parts.add(name, 1e3 * took, "ms")
+                name = f"gradients of {size:,} fp32 parameters ({4 * size / 1e6:,.1f} MB)"
+                parts.add(f"{name}, {strategy}, {ranks} rank(s)", 1e3 * took, "ms")
                 if strategy == "exact" and ranks == 2 and size == PARAMETERS[-1]:
                     alone = next(v for n, v, _ in parts.rows if f"{size:,}" in n and "exact, 1 rank" in n)
                     # two ranks send each other the whole buffer once: n = 2 in 2 size (n - 1) / n
@@ -248,13 +249,13 @@ def runs(parts: Parts, store: Store, where: str, counts: tuple[int, ...] = (10, 
         log.append(event)
     parts.add(f"{where}: events written", 20_000 / (time.perf_counter() - start), "events/s")
     start = time.perf_counter()
-    told, end = log.since(0)
+    told, _ = log.since(0)
     parts.add(f"{where}: events followed", len(told) / (time.perf_counter() - start), "events/s")
     parts.add(f"{where}: the newest of 20,000 events", 1e3 * seconds(lambda: log.last_with("step")), "ms")
 
 
 def bucket(parts: Parts) -> None:
-    """The same on s3://, and how many requests each took; a plain line where this version has no such store."""
+    """The same on s3://, and how many requests it took; a plain line where this version has no such store."""
     try:
         import boto3
         from moto.server import ThreadedMotoServer
@@ -357,8 +358,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="penstock-parts-") as folder:
         for each in steps(parts, Path(folder), asked):
             each()
+    flags = [f"--{flag}" for flag in ("ray", "bucket", "large") if getattr(asked, flag)]
     facts = {
-        "command": f"scale_parts.py{''.join(f' --{f}' for f in ('ray', 'bucket', 'large') if getattr(asked, f))}",
+        "command": " ".join(["python tests/benchmarks/scale_parts.py", *flags]),
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "load": [round(load, 1), round(os.getloadavg()[0], 1)],
