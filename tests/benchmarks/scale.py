@@ -5,9 +5,9 @@
 prints the tables of deploy/SCALING.md. `--parts` takes what `scale_parts.py` wrote; without it the figures
 below are used. Everything is seeded; nothing is timed.
 
-A step takes as long as the slowest of n workers computes (or as reading takes, where that is longer), plus
-the sum of the gradients over the network. A checkpoint stops training for the copy to host memory and is
-committed some time later; a failure throws back to the newest committed one. Each formula names its source.
+A step takes as long as the slowest of n workers reads and computes, plus the sum of the gradients over the
+network. A checkpoint stops training for the copy to host memory and is committed some time later; a failure
+throws back to the newest committed one. Each formula names its source.
 """
 
 from __future__ import annotations
@@ -159,6 +159,7 @@ class Plan:
     hierarchical: bool = False  # the sum of the gradients
     overlaps: bool = False  # summed beside the backward pass, two thirds of a step (ddp)
     sharded: bool = False  # each worker writes, checks and loads its own part of a checkpoint
+    ahead: bool = False  # the next batch is read beside the step
     cached: float = 0.0  # share of the reads that the node's own disk answers
     step_s: float = 1.0  # what an undisturbed worker computes a step
     spread: float = 0.02  # mean excess of a worker's step, as a share
@@ -214,15 +215,18 @@ class Plan:
     def step(self, workers: int) -> float:
         """Its mean, seconds."""
         computes = self.step_s * (1 + self.spread * harmonic(workers))
-        return max(computes, self.reading_s(workers)) + self.reduce_s(workers)
+        return float(self._with_reading(np.array(computes), workers)) + self.reduce_s(workers)
+
+    def _with_reading(self, computes: Floats, workers: int) -> Floats:
+        reads = self.reading_s(workers)
+        return np.maximum(computes, reads) if self.ahead else computes + reads
 
     def intervals(self, workers: int, steps: int, count: int, seed: int) -> Floats:
         """How long `count` intervals of `steps` steps take. Many steps are drawn as one normal number."""
         draw = np.random.default_rng(seed)
-        beside, reduces = self.reading_s(workers), self.reduce_s(workers)
         if steps <= 8:
             drawn = slowest_s(self.step_s, self.spread, workers, 1 - draw.random((count, steps)))
-            return np.asarray(np.maximum(drawn, beside).sum(axis=1) + steps * reduces)
+            return self._with_reading(drawn, workers).sum(axis=1) + steps * self.reduce_s(workers)
         deviation = self.step_s * self.spread * math.sqrt(steps * harmonic(workers, 2))
         return draw.normal(steps * self.step(workers), deviation, count)
 
@@ -277,7 +281,7 @@ def plans(parts: dict[str, float]) -> list[Plan]:
         )
     summed = replace(today, name="+ hierarchical sums", hierarchical=True)
     beside = replace(summed, name="+ sums beside the backward pass", overlaps=True)
-    local = replace(beside, name="+ nine reads of ten from own disk", cached=0.9)
+    local = replace(beside, name="+ read ahead, nine of ten from own disk", ahead=True, cached=0.9)
     return [today, summed, beside, local, replace(local, name="+ sharded checkpoints", sharded=True)]
 
 

@@ -105,9 +105,11 @@ def test_sums_over_the_network_by_hand() -> None:
 
 def test_sums_beside_the_backward_pass_show_only_where_they_take_longer() -> None:
     plain, beside = Plan("after"), Plan("beside", overlaps=True)
-    quick = Plan("quick", overlaps=True, gradients=1e6)
     assert plain.step(64) - beside.step(64) == pytest.approx(2 / 3)
-    assert quick.step(64) == pytest.approx(1 + quick.spread * harmonic(64))
+    quick = Plan("quick", overlaps=True, gradients=1e6)
+    computes = 1 + quick.spread * harmonic(64)
+    assert quick.step(64) == pytest.approx(computes + quick.reading_s(64))
+    assert Plan("ahead", overlaps=True, gradients=1e6, ahead=True).step(64) == pytest.approx(computes)
 
 
 def test_alone_nothing_is_lost_but_saves_and_restarts() -> None:
