@@ -77,15 +77,15 @@ def halving_s(size: float, n: int, alpha_s: float, beta: float) -> float:
 
 
 def flat_s(size: float, workers: int, a_node: int, inside: Network, between: Network) -> float:
-    """One ring through all workers, as gloo's all_reduce: neighbours mostly share a node, and each node's
-    port carries one connection each way."""
-    net = inside if workers <= a_node else between
-    return ring_s(size, workers, net.alpha_s, min(net.stream, net.link))
+    """One ring through all workers, as gloo's all_reduce: neighbours mostly share a node and talk by the same
+    kind of connection there; each node's port carries one each way."""
+    alpha_s = inside.alpha_s if workers <= a_node else between.alpha_s
+    return ring_s(size, workers, alpha_s, min(between.stream, between.link))
 
 
 def hierarchical_s(size: float, workers: int, a_node: int, inside: Network, between: Network) -> float:
-    """Summed inside each node first; then each local worker sums its piece with those of the other nodes, all
-    connections at once; then gathered inside."""
+    """Summed inside each node first, in shared memory; then each local worker sums its piece with those of the
+    other nodes, all connections at once; then gathered inside."""
     local = min(a_node, workers)
     beta = min(between.stream, between.link / local)
     across = halving_s(size / local, math.ceil(workers / local), between.alpha_s, beta)
@@ -171,7 +171,7 @@ class Plan:
     detect_s: float = 3.0
     start_s: float = 10.0
     start_each_s: float = 0.01  # of the controller's own time
-    inside: Network = Network(1e-5, 5 * GB, 20 * GB)
+    inside: Network = Network(1e-5, 5 * GB, 20 * GB)  # shared memory
     between: Network = Network(5e-5, 2 * GB, 12.5 * GB)  # 100 Gbit/s
     copy: float = 5 * GB  # host memory
     hashes: float = 1.5 * GB  # SHA-256 on one core
@@ -272,13 +272,9 @@ def lane_window(
 def plans(parts: dict[str, float]) -> list[Plan]:
     """The platform of today, and what it becomes change by change. `parts`: fields of Plan, as measured."""
     today = replace(Plan("today"), **{name: parts[name] for name in parts if name != "stream"})
-    if "stream" in parts:  # what gloo reached over loopback bounds a connection anywhere
-        slow = min(parts["stream"], today.between.stream)
-        today = replace(
-            today,
-            inside=replace(today.inside, stream=parts["stream"]),
-            between=replace(today.between, stream=slow),
-        )
+    if "stream" in parts:
+        between = replace(today.between, stream=min(parts["stream"], today.between.stream))
+        today = replace(today, between=between)
     summed = replace(today, name="+ hierarchical sums", hierarchical=True)
     beside = replace(summed, name="+ sums beside the backward pass", overlaps=True)
     local = replace(beside, name="+ read ahead, nine of ten from own disk", ahead=True, cached=0.9)
