@@ -84,8 +84,8 @@ def flat_s(size: float, workers: int, a_node: int, inside: Network, between: Net
 
 
 def hierarchical_s(size: float, workers: int, a_node: int, inside: Network, between: Network) -> float:
-    """Summed inside each node first, in shared memory; then each local worker sums its piece with those of the
-    other nodes, all connections at once; then gathered inside."""
+    """Summed inside each node first, in shared memory; then each local worker sums its piece with those of
+    the other nodes, all connections at once; then gathered inside."""
     local = min(a_node, workers)
     beta = min(between.stream, between.link / local)
     across = halving_s(size / local, math.ceil(workers / local), between.alpha_s, beta)
