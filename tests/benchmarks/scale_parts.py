@@ -61,7 +61,8 @@ def seconds(work: Callable[[], Any], repeats: int = 5) -> float:
 
 
 def sums(parts: Parts) -> None:
-    """Zeroing, a trivial backward pass and the sum, by training/gradients.py over gloo, one thread a rank."""
+    """Zeroing, a trivial backward pass and the sum, by training/gradients.py over gloo, one thread a rank;
+    and all_reduce alone."""
     context = multiprocessing.get_context("spawn")
     for ranks in RANKS:
         with context.Manager() as manager, tempfile.TemporaryDirectory() as folder:
@@ -79,13 +80,10 @@ def sums(parts: Parts) -> None:
             for (strategy, size), took in dict(result).items():
                 name = f"gradients of {size:,} fp32 parameters ({4 * size / 1e6:,.1f} MB)"
                 parts.add(f"{name}, {strategy}, {ranks} rank(s)", 1e3 * took, "ms")
-                if strategy == "exact" and ranks == 2 and size == PARAMETERS[-1]:
-                    alone = next(v for n, v, _ in parts.rows if f"{size:,}" in n and "exact, 1 rank" in n)
-                    # two ranks send each other the whole buffer once: n = 2 in 2 size (n - 1) / n
-                    parts.model["stream"] = 4 * size / max(took - alone / 1e3, 1e-6)
-    parts.add(
-        "of these, bytes/s of one connection of gloo over loopback", parts.model["stream"] / 1e9, "GB/s"
-    )
+            if ranks == 2:
+                # two ranks send each other the whole buffer once: n = 2 in 2 size (n - 1) / n
+                parts.model["stream"] = 4 * PARAMETERS[-1] / result["all_reduce", PARAMETERS[-1]]
+    parts.add("one connection of gloo over loopback, all_reduce alone", parts.model["stream"] / 1e9, "GB/s")
 
 
 def _sum(rank: int, ranks: int, meet: str, result: Any) -> None:
@@ -127,6 +125,11 @@ def _sum(rank: int, ranks: int, meet: str, result: Any) -> None:
             took = seconds(once, 15)
             if rank == 0:
                 result[strategy, size] = took
+        if ranks > 1:
+            flat = torch.zeros(size)
+            took = seconds(lambda flat=flat: dist.all_reduce(flat), 15)  # type: ignore[misc]
+            if rank == 0:
+                result["all_reduce", size] = took
     dist.barrier()
     dist.destroy_process_group()
 
