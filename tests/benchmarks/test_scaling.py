@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from penstock import catalog
-from penstock.benchmarks.train import WARM, _Sides
+from penstock.benchmarks.train import WARM, _Sides, demand_gpus
 from penstock.data.prepare import prepare
+from penstock.errors import RunError
 from penstock.store import Store
 from penstock.training.means import Means
 from tests.command import Finished
@@ -22,6 +23,16 @@ def test_the_bare_loop_says_what_a_step_took(store: Store, tmp_path: Path) -> No
     scratch = tmp_path / "scratch"
     step = _Sides(workload, config, dataset.path, scratch, WARM + 50).bare(Means(2, 0, 1, 0.0), apart=True)
     assert 0 < step.cpu_s < 60 and 0 < step.wall_s < 60
+
+
+def test_gpus_that_are_not_there_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
+    demand_gpus(2, 0.0)
+    demand_gpus(1, 0.5)
+    with pytest.raises(RunError, match="2 workers with 1 GPUs each need 2 and there are 1; lower --workers"):
+        demand_gpus(2, 1.0)
+    with pytest.raises(RunError, match=r"--gpus-per-worker 0\.5: several workers need whole GPUs"):
+        demand_gpus(2, 0.5)
 
 
 @pytest.mark.soak

@@ -76,7 +76,7 @@ def train(
         raise ConfigError(f"{steps} steps: at least {WARM + 50} and a multiple of 50 are needed")
     config = build(workload.config, workload.presets["default"], None, overrides)
     cluster.ensure_ray(cpus=max(4, *workers))
-    demand_gpus(max(workers) * gpus_per_worker)
+    demand_gpus(max(workers), gpus_per_worker)
     asked = [means(number, 1, None, gpus_per_worker) for number in workers]
     dataset = prepare(workload, data, config.data, store)
     items = len(dataset.train)
@@ -168,15 +168,19 @@ def summary(
     return found
 
 
-def demand_gpus(need: float) -> None:
-    """RunError when the running Ray has fewer GPUs: Ray Train would wait for them without end."""
+def demand_gpus(workers: int, each: float) -> None:
+    """RunError where `workers` cannot have `each` GPUs on the running Ray: Ray Train would wait without end, and
+    NCCL takes one worker a GPU."""
     import ray
 
     count = ray.cluster_resources().get("GPU", 0.0)
-    if need > count:
+    if workers * each > count:
         raise RunError(
-            f"{need:g} GPUs are needed and there are {count:g}; lower --workers or --gpus-per-worker"
+            f"{workers} workers with {each:g} GPUs each need {workers * each:g} and there are {count:g}; "
+            "lower --workers or --gpus-per-worker"
         )
+    if workers > 1 and each % 1:
+        raise RunError(f"--gpus-per-worker {each:g}: several workers need whole GPUs; write 1")
 
 
 class _Sides:
