@@ -169,8 +169,8 @@ def summary(
 
 
 def demand_gpus(workers: int, each: float) -> None:
-    """RunError where `workers` cannot have `each` GPUs on the running Ray: Ray Train would wait without end, and
-    NCCL takes one worker a GPU."""
+    """RunError where `workers` cannot have `each` GPUs on the running Ray: Ray Train would wait without end,
+    and NCCL takes one worker a GPU."""
     import ray
 
     count = ray.cluster_resources().get("GPU", 0.0)
