@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
@@ -254,47 +254,6 @@ class Evaluator(Protocol[Q, AIn]):
     # shows the last one and all of them in motion.
 
 
-# ---------------------------------------------------------------- a trained module -> a file for others
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A network that can be computed elsewhere.
-
-    `module`: called with the tensors of `inputs`, in their order, it gives the one of `outputs`, or a tuple of
-    them. Both: name -> shape, whose words are axes of any length: {"patches": ("batch", 3, 64, 64)}. `recorded`:
-    its operations are written down as they run once, by torch's older exporter, in place of being derived from
-    its code: for what makes as many boxes as there are.
-    """
-
-    module: nn.Module
-    inputs: Mapping[str, Sequence[int | str]]
-    outputs: Mapping[str, Sequence[int | str]]
-    recorded: bool = False
-
-
-@dataclass(frozen=True)
-class Export:
-    """What a predictor becomes elsewhere: graphs by the name of their file, and what is done before and after
-    them: JSON, with "steps" in words and every number that they name. `assets`: those of the schema that
-    go along. `ask` makes a request one that tells two networks apart by no more than rounding: a search, or
-    chance, would make much of the last digit."""
-
-    graphs: Mapping[str, Graph]
-    preprocessing: Mapping[str, Any]
-    postprocessing: Mapping[str, Any]
-    assets: Sequence[str] = ()
-    ask: Callable[[Any], Any] = lambda request: request
-
-
-class Exporter(Protocol):
-    def __call__(self, predictor: Any) -> Export:
-        """The graphs of a predictor, which from now on answers through their modules, called the usual way;
-        it is used for nothing else. PenstockError says in a few words why there are none: "model.kind = 'lstm':
-        …"."""
-        ...
-
-
 # ---------------------------------------------------------------- the whole
 
 
@@ -334,7 +293,7 @@ class Workload(Generic[C]):
     summary: str = ""
     """One line for `penstock list` and the served card."""
     exporter: str | None = None
-    """An Exporter: how a trained model leaves for another runtime (`penstock export`)."""
+    """A penstock.graphs.Exporter: how a trained model leaves for another runtime (`penstock export`)."""
     commands: str | None = None
     """A typer app of verbs of its own: `penstock <name> …`; its `bench` is `penstock bench <name>`, too."""
 

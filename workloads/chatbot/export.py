@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from penstock.errors import PenstockError
-from penstock.workload import Export, Graph
+from penstock.graphs import Export, Graph
 from workloads.chatbot.lstm import padded
 from workloads.chatbot.messages import ChatRequest
 from workloads.chatbot.model import Example, Scores, Start, Talker, sums
 from workloads.chatbot.predict import ChatPredictor
 from workloads.chatbot.tokenizer import ASSET
-from workloads.chatbot.transformer import Attend, Transformer
+from workloads.chatbot.transformer import Transformer
 
 MOST = 16  # tokens of a reply that is compared
 
@@ -120,8 +120,8 @@ def export(predictor: ChatPredictor) -> Export:
         },
         postprocessing={
             "steps": [
-                "`scores` at the last token of a row are those of the next one, before softmax; ids above `end` "
-                "are marks and never said; `end` ends the reply",
+                "`scores` at the last token of a row are those of the next one, before softmax; ids above "
+                "`end` are marks and never said; `end` ends the reply",
                 "then the request's penalty, temperature, top-k, top-p; append the token and ask again: keys "
                 "and values that were computed before are not kept in the graph",
                 "`intents` at the end of the prompt, before softmax" if labels else "there are no intents",

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from penstock.workload import Export, Graph
+from penstock.graphs import Export, Graph
 from workloads.detection import compact, torchvision_build
 from workloads.detection.compact import Compact
 from workloads.detection.data import GREY
@@ -53,7 +53,8 @@ def export(predictor: DetectionPredictor) -> Export:
         )
         after = {
             "steps": [
-                "sigmoid of the scores; a candidate is a cell with a label; the best `candidates` above `least`",
+                "sigmoid of the scores; a candidate is a cell with a label: the best `candidates` above "
+                "`least`",
                 "clip boxes (left, top, right, bottom in pixels of the canvas) to the canvas",
                 "label by label, drop a box that overlaps a surer one by an IoU above `overlap`; keep `most`",
             ],

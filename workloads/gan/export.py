@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from penstock.workload import Export, Graph
+from penstock.graphs import Export, Graph
 from workloads.gan.model import Generator
 from workloads.gan.predict import STREAM, GanPredictor
 
@@ -56,7 +56,7 @@ def export(predictor: GanPredictor) -> Export:
                 "standard_normal in float32; then, where it knows classes, the class of a seed that asks for "
                 "none: integers(number of labels)",
                 *(classes if labels else []),
-                "from one seed to another: noise along the great circle between both, shares in a straight line",
+                "from one seed to another: noise along the great circle, shares in a straight line",
             ],
             "noise": generator.noise,
             "stream": STREAM,

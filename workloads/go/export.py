@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.workload import Export, Graph
+from penstock.graphs import Export, Graph
 from workloads.go.messages import GoRequest
 from workloads.go.model import SCORE
 from workloads.go.planes import KOMI, MEANING, PLANES
@@ -38,7 +38,7 @@ def export(predictor: GoPredictor) -> Export:
                 "`value`: tanh of it, -1 a loss and 1 a win of the side to move",
                 "`score`: times `score_unit`, points ahead with komi",
                 "`ownership`: tanh of it, 1 own and -1 the enemy's",
-                "the search (Gumbel AlphaZero, in workloads/go/thinking.py) is not in the graph: these are the "
+                "the search (Gumbel AlphaZero, workloads/go/thinking.py) is not in the graph: these are the "
                 "answers with visits = 0",
             ],
             "score_unit": SCORE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.workload import Export, Graph
+from penstock.graphs import Export, Graph
 from workloads.pathology.predict import MOST_TILES, PathologyPredictor
 
 
@@ -19,8 +19,8 @@ def export(predictor: PathologyPredictor) -> Export:
         preprocessing={
             "steps": [
                 "decode the picture as RGB, turned as its EXIF orientation says",
-                "a picture whose longer side is less than twice `patch` pixels is one patch; a larger one is cut "
-                "into tiles of `patch` pixels that overlap by half (side by side above `most_tiles` tiles)",
+                "a picture whose longer side is less than twice `patch` pixels is one patch; a larger one is "
+                "cut into tiles of `patch` pixels that overlap by half (side by side above `most_tiles`)",
                 "scale each to size x size pixels, bilinear with antialiasing (Pillow's BILINEAR)",
                 "channels first, divided by 255; normalisation is in the graph",
             ],

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from penstock.workload import Export, Graph
+from penstock.graphs import Export, Graph
 from workloads.recsys.histories import Past
 from workloads.recsys.model import Recommender
 from workloads.recsys.predict import RecsysPredictor

@@ -120,7 +120,7 @@ class Neighbours(nn.Module):
         return LeftOut(past, pairs)
 
     def all_pairs(self, past: Past, item: Tensor, day: Tensor) -> Pairs:
-        """Every item with the whole history of the one user; in torch, as it has to be a graph (export.py)."""
+        """Every item with the whole history of the one user; in torch, as it becomes a graph (export.py)."""
         near = torch.stack(
             [
                 self.traits[item] @ self.traits[past.item].T,

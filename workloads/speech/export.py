@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.workload import Export, Graph
+from penstock.graphs import Export, Graph
 from workloads.speech.model import RANGE_DB
 from workloads.speech.predict import FRAME, MARGIN, PAUSE, QUIET_DB, SHORTEST, SILENCE_DB, SpeechPredictor
 
@@ -50,10 +50,9 @@ def export(predictor: SpeechPredictor) -> Export:
         postprocessing={
             "steps": [
                 "softmax over the scores, in float64: probabilities of the labels, in their order",
-                "the label is the one of the largest probability; its action is in assets/actions.toml, where "
-                "there is one",
-                "a word for each sound whose best score reaches the request's min_score; neighbouring windows "
-                "that heard the same are one word",
+                "the label is the one of the largest probability; `actions` say what it stands for",
+                "a word for each sound whose best score reaches the request's min_score; neighbouring "
+                "windows that heard the same are one word",
             ],
             "labels": labels,
             "actions": predictor.actions,

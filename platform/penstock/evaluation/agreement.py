@@ -130,7 +130,8 @@ def is_tie(ours: Any, theirs: Any, tables: Sequence[Mapping[Any, float]], tolera
     """Whether two labels have the same score somewhere in the offline answer."""
     if not isinstance(ours, str | int) or not isinstance(theirs, str | int):
         return False
-    return any(ours in table and theirs in table and near(table[ours], table[theirs], tolerance) for table in tables)
+    both = [table for table in tables if ours in table and theirs in table]
+    return any(near(table[ours], table[theirs], tolerance) for table in both)
 
 
 def metric_faults(

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from penstock import registry
 from penstock.errors import DataError, ModelError, PenstockError, RunFailed
+from penstock.graphs import Export
 from penstock.store import Store, discard_folder, publish_folder
-from penstock.workload import Evaluator, Export, Model, Workload, resolve
+from penstock.workload import Evaluator, Model, Workload, resolve
 
 if TYPE_CHECKING:
     from penstock.registry import Version
@@ -35,22 +36,20 @@ ITEMS = 8
 def export(
     reference: str, *, to: str = "onnx", output: str | Path | None = None, store: Store | None = None
 ) -> dict[str, Any]:
-    """A published model as a folder of graphs, at `output` (default: exports/<name>-<version>-onnx in the store,
-    where an earlier one is replaced).
+    """A published model as a folder of graphs, at `output` (default: exports/<name>-<version>-onnx in the
+    store, where an earlier one is replaced).
 
-    onnxruntime has to give what torch gives, within 1e-4 absolute or relative, at several batch sizes, and the predictor's own
-    answers have to be the same over the graphs: on items of the version's test split where its data is in the
-    store, else on its example. RunFailed says where not, and nothing is kept. PenstockError: it cannot be
-    exported, and why. What was measured is noted in the version's card. Keys: name, version, output, parity,
-    files.
+    onnxruntime has to give what torch gives, within 1e-4 absolute or relative, at several batch sizes, and
+    the predictor's own answers have to be the same over the graphs: on items of the version's test split
+    where its data is in the store, else on its example. RunFailed says where not, and nothing is kept.
+    PenstockError: it cannot be exported, and why. What was measured is noted in the version's card. Keys:
+    name, version, output, parity, files.
     """
     if to not in KINDS:
         raise PenstockError(f"--to {to}: no such format; {', '.join(KINDS)} is possible")
     missing = [package for package in KINDS[to] if importlib.util.find_spec(package) is None]
     if missing:
-        raise PenstockError(
-            f"exporting to {to} needs {', '.join(missing)}: pip install 'penstock[export]'"
-        )
+        raise PenstockError(f"exporting to {to} needs {', '.join(missing)}: pip install 'penstock[export]'")
     store = store or Store.open()
     version = registry.find(store, reference)
     workload = registry.workload_of(version)
@@ -155,8 +154,6 @@ def description(
     version: Version, plan: Export, sessions: Mapping[str, Any], parity: Mapping[str, Any]
 ) -> dict[str, Any]:
     """export.json without its list of files."""
-    import onnx
-
     card = version.card
     return {
         "format": FORMAT,

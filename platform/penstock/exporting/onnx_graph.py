@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from penstock.errors import PenstockError
-from penstock.workload import Graph
+from penstock.graphs import Graph
 
 OPSET = 20
 LARGEST = 2**31 - 2**20  # bytes of a file; protobuf ends at 2 GiB
@@ -40,7 +40,7 @@ def to_onnx(graph: Graph, example: Sequence[NDArray[Any]]) -> bytes:
     file = io.BytesIO()
     try:
         with silence(), torch.no_grad():
-            torch.onnx.export(graph.module, inputs, file, **given)
+            torch.onnx.export(graph.module, inputs, file, **given)  # type: ignore[arg-type]  # may be one
     except Exception as error:  # whatever a library's insides have to say
         raise PenstockError(f"torch's exporter: {last_line(error)}") from error
     return anonymous(file.getvalue())
@@ -67,20 +67,17 @@ def last_line(error: BaseException) -> str:
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """torch's exporters think aloud; and the fused Transformer layers of inference have no counterpart."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "torch.export")}
+    fused, disabled = torch.backends.mha.get_fastpath_enabled(), logging.root.manager.disable
     torch.backends.mha.set_fastpath_enabled(False)
+    logging.disable(logging.CRITICAL)
     try:
-        for name in levels:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            with contextlib.redirect_stderr(io.StringIO()):
-                warnings.simplefilter("ignore")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 yield
     finally:
+        logging.disable(disabled)
         torch.backends.mha.set_fastpath_enabled(fused)
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
 
 
 def anonymous(raw: bytes) -> bytes:
@@ -152,7 +149,7 @@ def resized(graph: Graph, inputs: Sequence[NDArray[Any]], axis: str, size: int) 
 def length(graph: Graph, inputs: Sequence[NDArray[Any]], axis: str) -> int:
     """Of an axis of any length."""
     return next(
-        array.shape[place]
+        int(array.shape[place])
         for array, shape in zip(inputs, graph.inputs.values(), strict=True)
         for place, name in words(shape).items()
         if name == axis

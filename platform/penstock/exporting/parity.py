@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from penstock.errors import PenstockError, RunFailed
 from penstock.evaluation.agreement import agree
 from penstock.exporting.onnx_graph import BATCH, Arrays, Session, axes, length, resized
-from penstock.workload import Graph, Predictor, Refusal
+from penstock.graphs import Graph
+from penstock.workload import Predictor, Refusal
 
 TOLERANCE = 1e-4
 BATCHES = (1, 3)
@@ -24,9 +25,8 @@ KEPT = 24  # calls of a graph that are compared as they were
 
 def answered(predictor: Predictor[Any, Any], requests: Sequence[Any]) -> list[Any]:
     """Answers to `requests`: one alone, three together, the rest together."""
-    bounds = sorted({0, 1, 4, len(requests)})
-    parts = [requests[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if requests[a:b]]
-    return [answer for part in parts for answer in predictor.predict(part)]
+    parts = [requests[:1], requests[1:4], requests[4:]]
+    return [answer for part in parts if part for answer in predictor.predict(part)]
 
 
 def calls_of(graphs: Mapping[str, Graph], ask: Callable[[], object]) -> dict[str, list[Arrays]]:
@@ -53,8 +53,8 @@ def calls_of(graphs: Mapping[str, Graph], ask: Callable[[], object]) -> dict[str
 
 
 def example(graph: Graph, calls: Sequence[Arrays]) -> Arrays:
-    """What a graph is derived from: the largest call, every axis of any length at two or more, as one of 1 would
-    be taken for a fixed one."""
+    """What a graph is derived from: the largest call, every axis of any length at two or more, as one of 1
+    would be taken for a fixed one."""
     inputs = max(calls, key=lambda call: sum(array.size for array in call))
     for axis in axes(graph):
         now = length(graph, inputs, axis)
@@ -63,7 +63,7 @@ def example(graph: Graph, calls: Sequence[Arrays]) -> Arrays:
 
 
 def variants(graph: Graph, calls: Sequence[Arrays]) -> list[Arrays]:
-    """Calls as they were; of each shape one at each of BATCHES, and one with each other axis shorter by one."""
+    """Calls as they were; of each shape one at each of BATCHES, and one with each other axis shorter by 1."""
     pools: dict[tuple[Any, ...], Arrays] = defaultdict(list)
     for call in calls:
         alone = tuple(array.shape for array in resized(graph, call, BATCH, 1))
@@ -87,7 +87,8 @@ def joined(graph: Graph, pool: Arrays, call: Arrays) -> Arrays:
 
 
 class Difference(NamedTuple):
-    """The largest one between numbers: `absolute`, and absolute or relative, whichever is smaller (`distance`)."""
+    """The largest between numbers: `absolute`, and absolute or relative, whichever is smaller
+    (`distance`)."""
 
     absolute: float = 0.0
     distance: float = 0.0
@@ -126,8 +127,8 @@ def found_by(graph: Graph) -> bool:
 
 
 def rearranged(ours: Arrays, theirs: Arrays) -> Arrays:
-    """Found things in the order of `ours`, each matched with the one most like it: rounding decides which of two
-    with the same score comes first. Whether the order matters is for the answers to say."""
+    """Found things in the order of `ours`, each matched with the one most like it: rounding decides which of
+    two with the same score comes first. Whether the order matters is for the answers to say."""
     from scipy.optimize import linear_sum_assignment
 
     mine, other = (

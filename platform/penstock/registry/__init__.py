@@ -236,7 +236,7 @@ def evaluator_of(version: Version) -> Evaluator[Any, Any]:
 
 
 def notes_of(folder: Path) -> Mapping[str, Mapping[int, Any]]:
-    """What was learned about the versions in `folder` since they were published, by its name in their cards."""
+    """What was learned of the versions in `folder` since they were published, by its name in their cards."""
     return {"serving": tunings(folder), "exports": exports_of(folder)}
 
 

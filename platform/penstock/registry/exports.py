@@ -17,7 +17,7 @@ def exports_of(folder: Path) -> dict[int, dict[str, Any]]:
 
 
 def exported(folder: Path, number: int, to: str, facts: Mapping[str, Any]) -> None:
-    """Version `number` of the model in `folder` was exported to `to`; an earlier export to it is forgotten."""
+    """Version `number` of the model in `folder` was exported to `to`; an earlier such export is forgotten."""
     note(folder, EXPORTS, way_out(folder), number, lambda known: {**known, to: dict(facts)})
 
 
