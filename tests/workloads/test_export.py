@@ -23,6 +23,7 @@ from penstock.store import Store
 from penstock.workload import Schema, resolve
 from tests import toy, untrained
 from tests.command import Finished
+from tests.versions import data_card
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -30,7 +31,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 def publish(store: Store, name: str, *words: str, schema: Schema | None = None) -> Version:
     """A version with the weights that training starts from, of synthetic data; of none with a `schema`."""
     workload, config = catalog.find(name), configure(name, "smoke", overrides=words)
-    card: dict[str, Any] = {"id": "none", "source": "none", "counts": {}, "shards": {}, "licence": "CC0-1.0"}
+    card = data_card()
     if schema is None:
         data = prepare(name, "synthetic", preset="smoke", overrides=words, store=store)
         schema, card = data.schema, data.card
@@ -180,7 +181,7 @@ def tissue(seed: int) -> bytes:
 
 
 def test_speech_takes_waves(store: Store) -> None:
-    said = checked(store, publish(store, "speech", "data.clips=60"), "model.onnx")
+    said = checked(store, publish(store, "speech", "data.clips=240"), "model.onnx")
     assert said["graphs"]["model"]["inputs"] == [
         {"name": "waves", "dtype": "float", "shape": ["batch", 8000]}
     ]
@@ -188,19 +189,22 @@ def test_speech_takes_waves(store: Store) -> None:
 
 
 def test_recsys_one_user_at_a_time(store: Store) -> None:
-    said = checked(store, publish(store, "recsys"), "rank.onnx", "rate.onnx", "assets/users.arrow")
+    few = ["data.users=60", "data.items=80", "data.ratings=1200"]
+    said = checked(store, publish(store, "recsys", *few), "rank.onnx", "rate.onnx", "assets/users.arrow")
     assert said["graphs"]["rate"]["outputs"] == [{"name": "ratings", "dtype": "float", "shape": ["asked"]}]
 
 
 def test_detection_up_to_its_cells(store: Store) -> None:
-    version = publish(store, "detection", "model.width=8", "data.width=128", "data.height=96")
+    version = publish(
+        store, "detection", "data.pictures=40", "model.width=8", "data.width=128", "data.height=96"
+    )
     said = checked(store, version, "model.onnx")
     assert said["postprocessing"]["overlap"] == 0.6 and said["labels"] == said["postprocessing"]["labels"]
 
 
 def test_gan_without_its_data_is_compared_on_its_example(store: Store) -> None:
     schema = Schema(("disc", "ring"), {"channels": 3})
-    version = publish(store, "gan", "data.size=16", "model.width=8", "model.widest=16", schema=schema)
+    version = publish(store, "gan", "data.size=28", "model.width=8", "model.widest=16", schema=schema)
     said = checked(store, version, "model.onnx")
     assert said["parity"]["items"] == "example"
     assert [one["name"] for one in said["graphs"]["model"]["inputs"]] == ["noise", "shares"]
@@ -223,7 +227,7 @@ def test_go_on_boards_of_every_size(store: Store) -> None:
 
 
 def test_chatbot_token_by_token_or_not_at_all(store: Store) -> None:
-    small = ["data.dialogues=60", "model.width=32", "model.heads=2", "model.layers=1"]
+    small = ["data.dialogues=400", "model.width=32", "model.heads=2", "model.layers=1"]
     said = checked(store, publish(store, "chatbot", *small), "model.onnx", "assets/tokenizer.json")
     assert said["preprocessing"]["roles"]["assistant"] > said["postprocessing"]["end"]
     version = publish(store, "chatbot", *small, "model.kind=lstm")

@@ -23,8 +23,8 @@ def export(predictor: SpeechPredictor) -> Export:
                 "decode as a mono float32 wave in -1..1, resampled to `rate`",
                 "a wave of at most `samples` is centred in silence; of a longer one the loudest stretch of "
                 "`samples` is heard as a whole, and each sound between pauses by itself",
-                "features (mel spectrogram in decibels, scaled by each clip's own mean and spread) are in "
-                "the graph, and stated for who wants to compute them elsewhere",
+                "features (mel spectrogram of power in decibels, scaled by each clip's own mean and spread) "
+                "are in the graph; their settings are for the record",
             ],
             "rate": data.rate,
             "samples": data.samples,
@@ -35,7 +35,8 @@ def export(predictor: SpeechPredictor) -> Export:
                 "hop": mel.hop_length,
                 "mels": mel.n_mels,
                 "lowest_hz": mel.f_min,
-                "highest_hz": mel.f_max,
+                "highest_hz": data.rate / 2,
+                "mel_scale": mel.mel_scale.mel_scale,
                 "range_db": RANGE_DB,
             },
             "sounds": {

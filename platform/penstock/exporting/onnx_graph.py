@@ -20,7 +20,7 @@ from penstock.errors import PenstockError
 from penstock.graphs import Graph
 
 OPSET = 20
-LARGEST = 2**31 - 2**20  # bytes of a file; protobuf ends at 2 GiB
+RECORDED_OPSET = 17  # the last that the older exporter knows well
 BATCH = "batch"
 
 Arrays = list[NDArray[Any]]
@@ -33,7 +33,7 @@ def to_onnx(graph: Graph, example: Sequence[NDArray[Any]]) -> bytes:
     moving = [words(shape) for shape in graph.inputs.values()]
     given: dict[str, Any] = {"input_names": list(graph.inputs), "output_names": list(graph.outputs)}
     if graph.recorded:
-        given |= {"dynamo": False, "opset_version": 17, "dynamic_axes": dynamic_axes(graph)}
+        given |= {"dynamo": False, "opset_version": RECORDED_OPSET, "dynamic_axes": dynamic_axes(graph)}
     else:
         given |= {"dynamo": True, "opset_version": OPSET, "dynamic_shapes": tuple(moving)}
         given |= {"external_data": False, "verbose": False}
@@ -119,17 +119,25 @@ class Session:
         return found if len(found) > 1 else found[0]
 
     def described(self) -> dict[str, Any]:
-        """Inputs and outputs with dtype and shape, as the file has them."""
+        """Opset, inputs and outputs with dtype and shape, as the file has them."""
 
         def each(ends: Sequence[Any], shapes: Mapping[str, Sequence[int | str]]) -> list[dict[str, Any]]:
-            kinds = {end.name: end.type.removeprefix("tensor(").removesuffix(")") for end in ends}
+            there = {end.name: end for end in ends}
             return [
-                {"name": name, "dtype": kinds[name], "shape": list(shape)}
+                {
+                    "name": name,
+                    "dtype": there[name].type.removeprefix("tensor(").removesuffix(")"),
+                    "shape": [
+                        known if isinstance(known, int) else said
+                        for known, said in zip(there[name].shape, shape, strict=True)
+                    ],
+                }
                 for name, shape in shapes.items()
-                if name in kinds
+                if name in there
             ]
 
         return {
+            "opset": RECORDED_OPSET if self.graph.recorded else OPSET,
             "inputs": each(self.inner.get_inputs(), self.graph.inputs),
             "outputs": each(self.inner.get_outputs(), self.graph.outputs),
         }
