@@ -110,6 +110,7 @@ def exported(
     sessions: dict[str, Session] = {}
     apart: dict[str, Difference] = {}
     for name, graph in plan.graphs.items():
+        graph.module.eval()  # what was put around a network has a mode of its own
         raw = to_onnx(graph, example(graph, calls[name]))
         sessions[name] = Session(graph, raw)
         contents[f"{name}.onnx"] = raw
