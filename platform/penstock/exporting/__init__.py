@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import penstock
 from penstock import registry
 from penstock.errors import DataError, ModelError, PenstockError, RunFailed
 from penstock.graphs import Export
@@ -71,13 +72,16 @@ def export(
         path: {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
         for path, raw in sorted(contents.items())
     }
-    description = json.dumps({**facts, "files": files}, indent=1, allow_nan=False).encode() + b"\n"
+    described = json.dumps({**facts, "files": files}, indent=1, allow_nan=False).encode() + b"\n"
     if output is None:
         discard_folder(target)
-    with publish_folder(target.parent, target.name) as folder:
-        for path, raw in {**contents, DESCRIPTION: description}.items():
-            (folder / path).parent.mkdir(exist_ok=True)
-            (folder / path).write_bytes(raw)
+    try:
+        with publish_folder(target.parent, target.name) as folder:
+            for path, raw in {**contents, DESCRIPTION: described}.items():
+                (folder / path).parent.mkdir(exist_ok=True)
+                (folder / path).write_bytes(raw)
+    except FileExistsError:
+        raise PenstockError(f"{target} exists by now: another export was quicker") from None
     noted = {"output": str(target), "parity": facts["parity"], "files": files}
     registry.exported(version.path.parent, version.version, to, noted)
     return {"name": version.name, "version": version.version, **noted, "files": [*files, DESCRIPTION]}
@@ -172,7 +176,7 @@ def description(
         "postprocessing": plan.postprocessing,
         "parity": dict(parity),
         "made_with": {
-            package: importlib.metadata.version(package)
-            for package in ("penstock", "torch", "onnx", "onnxruntime", "onnxscript")
+            "penstock": penstock.__version__,
+            **{package: importlib.metadata.version(package) for package in ("torch", *KINDS["onnx"])},
         },
     }
