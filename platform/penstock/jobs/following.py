@@ -43,7 +43,8 @@ def follow(server: Server, job: str, patience_s: float = PATIENCE_S, pause_s: fl
             over = server.find(job).over
             heard = time.monotonic()
             if over:
-                yield server.log(job)[given:]
+                if rest := server.log(job)[given:]:
+                    yield rest
                 return
         except Unreachable as error:
             if time.monotonic() - heard > patience_s:
