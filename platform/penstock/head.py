@@ -66,8 +66,8 @@ def demand_versions(where: str, ray: str, python: str, numbers: int) -> None:
 
 
 def demand(address: str) -> None:
-    """PenstockError, in one line and within seconds, when the cluster whose RAY_ADDRESS is `address`
-    (HOST:PORT or ray://HOST:PORT) cannot be joined: nobody there, no token or the wrong one, other versions."""
+    """PenstockError, within seconds, when the cluster whose RAY_ADDRESS is `address` (HOST:PORT or
+    ray://HOST:PORT) cannot be joined: nobody there, no token or the wrong one, other versions."""
     if address.startswith(("http://", "https://")):
         raise PenstockError(
             f"RAY_ADDRESS={address} is a dashboard, which takes jobs: penstock submit -- VERB …; "

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 Address = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="The cluster's dashboard; default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS."),
+    typer.Option(
+        metavar="URL", help="The cluster's dashboard; default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS."
+    ),
 ]
 _TAIL = 4000  # characters of a log that its cause is looked for in
 
@@ -144,7 +146,7 @@ def listed(shell: Shell, jobs: Sequence[Job]) -> list[dict[str, Any]]:
         told(job)
         | {
             "command": f"penstock {shlex.join(job.words)}" if job.words is not None else job.entrypoint,
-            "started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.started)) if job.started else None,
+            "started": clock(job.started) if job.started else None,
             "seconds": round((job.ended or time.time()) - job.started, 1) if job.started else None,
         }
         for job in jobs
@@ -154,6 +156,11 @@ def listed(shell: Shell, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     else:
         shell.say("no jobs yet; `penstock submit -- VERB …` makes one")
     return rows
+
+
+def clock(seconds: float) -> str:
+    """Local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def told(job: Job) -> dict[str, Any]:

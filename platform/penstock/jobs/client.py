@@ -50,7 +50,7 @@ class Job:
 
     @property
     def code(self) -> int:
-        """The exit code to pass on: the command's, as a shell would say it; 130 for a job that was stopped."""
+        """What to exit with: the command's code, as a shell would say it; 130 for a job that was stopped."""
         if self.status == "STOPPED":
             return 130
         if self.exit_code is None:
@@ -132,7 +132,9 @@ class Dashboard:
         """The job of that id; PenstockError names the nearest where there is none."""
         found = self.job(job)
         if found is None:
-            raise PenstockError(f"no job {job!r} at {self.address}{nearest(job, [j.id for j in self.jobs()])}")
+            raise PenstockError(
+                f"no job {job!r} at {self.address}{nearest(job, [j.id for j in self.jobs()])}"
+            )
         return found
 
     def jobs(self) -> list[Job]:
@@ -152,7 +154,9 @@ class Dashboard:
             for part in answer.iter_bytes():
                 read += part
                 if len(read) > _LOG_BYTES:
-                    raise PenstockError(f"the log of {job} is longer than {_LOG_BYTES >> 20} MiB; add --follow")
+                    raise PenstockError(
+                        f"the log of {job} is longer than {_LOG_BYTES >> 20} MiB; add --follow"
+                    )
         if answer.status_code != 200:
             raise self._refused(answer, bytes(read[:2000]).decode(errors="replace"))
         return str(json.loads(bytes(read)).get("logs") or "")

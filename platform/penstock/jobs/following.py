@@ -32,20 +32,18 @@ def follow(server: Server, job: str, patience_s: float = PATIENCE_S, pause_s: fl
     pause, heard = pause_s, time.monotonic()
     while True:
         try:
-            seen = 0
+            # a connection ends when the job does, and also when the server's own agent is lost
+            if server.find(job).over:
+                if rest := server.log(job)[given:]:
+                    yield rest
+                return
+            heard, seen = time.monotonic(), 0
             for text in server.tail(job):
                 pause, heard = pause_s, time.monotonic()
                 seen += len(text)
                 if seen > given:
                     yield text[given - seen :]
                     given = seen
-            # the server ends a connection when the job does, and also when its own agent is lost
-            over = server.find(job).over
-            heard = time.monotonic()
-            if over:
-                if rest := server.log(job)[given:]:
-                    yield rest
-                return
         except Unreachable as error:
             if time.monotonic() - heard > patience_s:
                 raise Unreachable(

@@ -43,11 +43,12 @@ def submit(
     """Runs `penstock WORDS…` as a job of the cluster whose dashboard is at `address` (default:
     RAY_API_SERVER_ADDRESS, RAY_ADDRESS), and returns what became of it (`status`, `exit_code`).
 
-    Penstock and the third-party workloads installed here are sent along as wheels, unless the cluster has them
-    `installed`. The same `job` (its submission id) with the same words again follows what is there. `cpus` and
-    `gpus` are reserved for the command itself, beside what it asks for by itself. `show` gets the log in
-    pieces, `say` a line at a time about what is done; without `wait` it returns once the cluster has the job.
-    PenstockError: no such cluster, its token or versions, a package too large, an id taken by another command.
+    Penstock and the third-party workloads installed here are sent along as wheels, unless the cluster has
+    them `installed`. The same `job` (its submission id) with the same words again follows what is there.
+    `cpus` and `gpus` are reserved for the command itself, beside what it asks for by itself. `show` gets the
+    log in pieces, `say` a line at a time about what is done; without `wait` it returns once the cluster has
+    the job. PenstockError: no such cluster, its token or versions, a package too large, an id taken by
+    another command.
     """
     dashboard = Dashboard(find_address(address))
     started = start(
@@ -134,7 +135,9 @@ def wheels(say: Callable[[str], None]) -> list[Wheel]:
     try:
         own = distribution("penstock")
     except PackageNotFoundError:
-        raise PenstockError("penstock is not installed here, so no wheel can be made; pip install it") from None
+        raise PenstockError(
+            "penstock is not installed here, so no wheel can be made; pip install it"
+        ) from None
     made = [make(own)]
     others: dict[str, Distribution] = {}
     for point in catalog.installed().values():
@@ -155,12 +158,14 @@ def _root(store: str | Store | None, dashboard: Dashboard, say: Callable[[str], 
         return named
     root = str(Path(named or "~/.penstock").expanduser().absolute())
     if not dashboard.local:
-        say(f"store: {root}; every node of the cluster has to see this folder, or pass --store s3://BUCKET/PREFIX")
+        say(
+            f"store: {root}; every node of the cluster has to see this folder, or pass --store s3://BUCKET/PREFIX"
+        )
     return root
 
 
 def _environment(packages: Sequence[str], root: str, tokens: bool) -> dict[str, Any]:
-    """The job's runtime_env. No token and no key is in it: Ray hands on the one, the nodes have the others."""
+    """The job's runtime_env. Neither token nor key is in it: the cluster's nodes have their own."""
     variables = {name: value for name, value in SETTINGS.items() if name not in _OWN}
     variables |= {
         "PENSTOCK_STORE": root,

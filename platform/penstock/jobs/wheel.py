@@ -44,7 +44,7 @@ hook.build_wheel(target)
 
 @dataclass(frozen=True)
 class Wheel:
-    """A package to send. `name`: such as penstock-0.2.0; `largest`: its largest files, (name, bytes unpacked)."""
+    """A package to send. `name`: such as penstock-0.2.0; `largest`: its largest files, (name, bytes)."""
 
     name: str
     data: bytes
@@ -52,7 +52,7 @@ class Wheel:
 
     @property
     def package(self) -> str:
-        """What Ray calls it: by its content, so that a changed tree is never taken for one that a node has."""
+        """What Ray calls it: by content, so that a changed tree is never taken for one that a node has."""
         return f"_ray_pkg_{hashlib.sha1(self.data, usedforsecurity=False).hexdigest()}.zip"
 
 
@@ -97,11 +97,14 @@ def _recorded(distribution: Distribution) -> dict[str, bytes]:
 def build(root: Path) -> dict[str, bytes]:
     """What the build backend of the project at `root` puts into its wheel.
 
-    It works, without network, on a copy made of links: it may write what it likes, and a large stray file is
-    neither copied nor read. Files above LIMIT are empty in the copy; one that gets into the wheel is an error.
+    It works, without network, on a copy made of links: it may write what it likes, and a large stray file
+    is neither copied nor read. Files above LIMIT are empty in the copy; one that gets into the wheel is an
+    error.
     """
     if not root.is_dir():
-        raise PenstockError(f"the project {str(root)!r} of an editable installation is gone; install it again")
+        raise PenstockError(
+            f"the project {str(root)!r} of an editable installation is gone; install it again"
+        )
     backend, places = _backend(root)
     module = backend.partition(":")[0].partition(".")[0]
     if not places and find_spec(module) is None:
@@ -214,8 +217,8 @@ def _demand_size(sizes: Mapping[str, int], called: str) -> None:
     if total > LIMIT:
         named = ", ".join(f"{name} ({amount(size)})" for name, size in _largest(sizes))
         raise PenstockError(
-            f"{called} is {amount(total)} and a cluster takes {amount(LIMIT)}; largest: {named}; keep data out "
-            f"of the package folder, or install it on the cluster and pass --installed"
+            f"{called} is {amount(total)} and a cluster takes {amount(LIMIT)}; largest: {named}; keep data "
+            f"out of the package folder, or install it on the cluster and pass --installed"
         )
 
 
