@@ -41,12 +41,12 @@ def ensure_ray(cpus: int | None = None, dashboard: bool = False) -> None:
     within seconds) or Ray does not start.
     """
     address = os.environ.get("RAY_ADDRESS")
-    _configure(create_token=address in (None, "", "local"))
+    _configure(create_token=not elsewhere())
     import ray
 
     if ray.is_initialized():
         return
-    if address and address not in ("auto", "local"):
+    if address and elsewhere() and address != "auto":
         head.demand(address)
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "penstock"}
     from ray.exceptions import RayError
@@ -78,6 +78,11 @@ def shutdown() -> None:
         import ray
 
         ray.shutdown()
+
+
+def elsewhere() -> bool:
+    """Whether RAY_ADDRESS names a cluster that lives without this process."""
+    return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
 
 
 def available_cpus() -> int:
