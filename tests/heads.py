@@ -79,11 +79,10 @@ def started(cpus: int = 4, env: Mapping[str, str] | None = None) -> Iterator[Hea
         family += psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.send_signal(signal.SIGTERM)
         try:
-            process.communicate(timeout=30)
+            process.communicate(timeout=15)
         except subprocess.TimeoutExpired:
             process.kill()
-        _, alive = psutil.wait_procs(family, timeout=20)
-        for one in alive:
+        for one in psutil.wait_procs(family, timeout=5)[1]:
             one.kill()
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -17,7 +17,7 @@ from penstock.cluster import SETTINGS
 from penstock.errors import PenstockError
 from penstock.jobs.client import COMMAND, Dashboard, Job, find_address
 from penstock.jobs.following import ending, follow
-from penstock.jobs.wheel import Wheel, amount, make, title
+from penstock.jobs.wheel import Wheel, amount, make
 from penstock.store import Store
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -147,7 +147,7 @@ def wheels(say: Callable[[str], None]) -> list[Wheel]:
         try:
             made.append(make(others[name]))
         except PenstockError as error:
-            say(f"not sent: {title(others[name])}: {error}")
+            say(f"not sent: {error}")
     return made
 
 
