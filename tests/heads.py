@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,14 +76,16 @@ def started(cpus: int = 4, env: Mapping[str, str] | None = None) -> Iterator[Hea
         family = psutil.Process(process.pid).children(recursive=True)
         yield head
     finally:
-        family += psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.communicate(timeout=15)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        if process.poll() is None:
+            family += psutil.Process(process.pid).children(recursive=True)
+        for one in [process, *family]:  # all at once: `ray start` would end its own one by one
+            with suppress(psutil.NoSuchProcess):
+                one.send_signal(signal.SIGTERM)
         for one in psutil.wait_procs(family, timeout=5)[1]:
-            one.kill()
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.kill()
+        process.communicate()
         shutil.rmtree(folder, ignore_errors=True)
 
 
