@@ -183,7 +183,13 @@ def web(answers: dict[str, tuple[int, str]]) -> Iterator[str]:
         def log_message(self, *words: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with listening(Handler) as url:
+        yield url
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -233,6 +239,29 @@ def test_nobody_at_the_address_is_said_at_once() -> None:
         Dashboard(f"http://127.0.0.1:{port}").check()
     with pytest.raises(PenstockError, match=f"no Ray cluster answers at RAY_ADDRESS=127.0.0.1:{port} "):
         head.demand(f"127.0.0.1:{port}")
+
+
+def test_a_job_whose_submission_breaks_off_is_submitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first connection is cut after the server has read the request, so only the id can tell."""
+    monkeypatch.setattr("penstock.jobs.client._PAUSES_S", (0.01,))
+    started: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["submission_id"]
+            if asked not in started:
+                started.append(asked)
+                return  # without an answer
+            self.send_response(400)
+            self.end_headers()
+            self.wfile.write(b"ValueError: Job with submission_id one already exists.")
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with listening(Handler) as url:
+        Dashboard(url).submit({"submission_id": "one"})
+    assert started == ["one"]
 
 
 # ---------------------------------------------------------------- the head

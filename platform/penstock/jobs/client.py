@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 COMMAND = "penstock"
 """The key of a job's metadata that holds its words, as JSON."""
 _LOG_BYTES = 256 * 1024**2
+_PAUSES_S = (0.5, 2.0, 5.0)
 _CHUNK_BYTES = 64 * 1024**2  # Ray sends up to ten lines at once, however long they are
 
 
@@ -118,8 +120,16 @@ class Dashboard:
         self._send("PUT", f"/api/packages/gcs/{package}", content=data)
 
     def submit(self, request: Mapping[str, Any]) -> None:
-        """Starts a job; harmless where one of that id is there already, which then stays as it is."""
-        answer = self._send("POST", "/api/jobs/", also=(400,), json=dict(request))
+        """Starts a job; harmless where one of that id is there already, which then stays as it is. Tried again
+        when the connection breaks: the server may or may not have heard of it."""
+        for pause_s in (*_PAUSES_S, 0):
+            try:
+                answer = self._send("POST", "/api/jobs/", also=(400,), json=dict(request))
+                break
+            except Unreachable:
+                if not pause_s:
+                    raise
+                time.sleep(pause_s)
         if answer.status_code == 400 and "already exists" not in answer.text:
             raise self._refused(answer)
 
