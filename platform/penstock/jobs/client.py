@@ -120,8 +120,10 @@ class Dashboard:
         self._send("PUT", f"/api/packages/gcs/{package}", content=data)
 
     def submit(self, request: Mapping[str, Any]) -> None:
-        """Starts a job; harmless where one of that id is there already, which then stays as it is. Tried again
-        when the connection breaks: the server may or may not have heard of it."""
+        """Starts a job; harmless where one of that id is there already, which then stays as it is.
+
+        Tried again when the connection breaks: the server may or may not have heard of it.
+        """
         for pause_s in (*_PAUSES_S, 0):
             try:
                 answer = self._send("POST", "/api/jobs/", also=(400,), json=dict(request))
