@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import shutil
 import stat
 import sys
@@ -28,6 +29,8 @@ SETTINGS = {
     # Serve's own HTTP proxy lets every request through the same door as the gateway does
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "penstock.serving.web.door:middlewares",
 }
+"""Ray reads these before it starts; all nodes of a cluster have them. One that Penstock does not start gets
+them from `python -m penstock.cluster`, which prints them for a shell."""
 _KEPT_S = 86_400.0  # how long the logs of a session without a driver are kept
 _LONGEST_TEMP = 36  # characters; Ray's sockets lie deeper, and a socket's path has at most 107
 
@@ -171,3 +174,7 @@ def remove_dead_sessions(folder: Path) -> None:
                 continue
             if max(path.lstat().st_mtime for path in (session, session / "logs")) < rests:
                 shutil.rmtree(session, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in SETTINGS.items()))

@@ -92,7 +92,7 @@ def _ask(where: str, address: str) -> None:
     import grpc
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
-    mode = os.environ.get("RAY_AUTH_MODE", "")
+    mode = os.environ.get("RAY_AUTH_MODE", "token")  # as ensure_ray sets it
     token = find_token() if mode.lower() == "token" else ""
     wanted = gcs_service_pb2.InternalKVGetRequest(namespace=b"cluster", key=b"CLUSTER_METADATA")
     header = (("authorization", f"Bearer {token}"),) if token else ()
