@@ -15,8 +15,8 @@ from penstock.serving.following import until_served
 from penstock.serving.web import access
 from penstock.store import Store
 from tests import probe
-from tests.cluster.head import Head, free_ports, head
 from tests.cluster.serving import replicas, wait_until
+from tests.heads import Head, free_ports, started
 
 FILE = Path(__file__).resolve().parents[2] / "deploy" / "serve.yaml"
 
@@ -46,7 +46,7 @@ def models() -> list[int]:
 
 def switches(head: Head) -> list[str]:
     """The switches of endpoints that are alive."""
-    found = httpx.get(f"{head.dashboard}/api/v0/actors", headers=head.token, trust_env=False, timeout=30)
+    found = head.get("/api/v0/actors")
     actors = found.raise_for_status().json()["data"]["result"]["result"]
     return [one["name"] for one in actors if one["class_name"] == "Switch" and one["state"] == "ALIVE"]
 
@@ -54,7 +54,7 @@ def switches(head: Head) -> list[str]:
 def deploy(head: Head, config: dict[str, Any], file: Path) -> str:
     """`serve deploy`, until everything is as it says: nothing, or why it cannot be so."""
     file.write_text(yaml.safe_dump(config))
-    done = head.run("serve", "deploy", "-a", head.dashboard, file)
+    done = head.run("serve", "deploy", "-a", head.url, file)
     assert done.returncode == 0, done.stderr
 
     def settled() -> bool:
@@ -75,8 +75,9 @@ def test_serve_deploy_answers_follows_the_registry_and_goes_on_without_its_keepe
     (port,) = free_ports(1)
     config["http_options"] |= {"host": "0.0.0.0", "port": port}
     url = f"http://127.0.0.1:{port}"
-    with head(tmp_path, PENSTOCK_STORE=str(store.root)) as cluster:
-        applications = f"{cluster.dashboard}/api/serve/applications/"
+    known = {"PENSTOCK_STORE": str(store.root), "PYTHONPATH": os.environ["PYTHONPATH"]}
+    with started(env=known) as cluster:
+        applications = f"{cluster.url}/api/serve/applications/"
         assert httpx.put(applications, json=config, trust_env=False).status_code == 401
         refused = deploy(cluster, config, tmp_path / "serve.yaml")
         assert "http_options: host: 0.0.0.0 can be reached from other machines" in refused
@@ -108,6 +109,6 @@ def test_serve_deploy_answers_follows_the_registry_and_goes_on_without_its_keepe
         wait_until(lambda: len(models()) == 3)
 
         assert len(switches(cluster)) == 1
-        done = cluster.run("serve", "shutdown", "-y", "-a", cluster.dashboard)
+        done = cluster.run("serve", "shutdown", "-y", "-a", cluster.url)
         assert done.returncode == 0, done.stderr
         wait_until(lambda: cluster.applications() == {} and models() == [] and switches(cluster) == [])
