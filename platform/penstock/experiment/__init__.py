@@ -40,6 +40,7 @@ def train(
     threads: int | None = None,
     cpus: int | None = None,
     gpus_per_worker: float | None = None,
+    health_timeout_s: float | None = None,
     seed: int = 0,
     name: str | None = None,
     fresh: bool = False,
@@ -55,7 +56,8 @@ def train(
 
     The same call again goes on where an earlier one was stopped; a finished run gives its result and trains
     nothing. `threads` and `workers`: of each worker and how many; a run that goes on keeps its own.
-    `live_first`: whether the first version of a name becomes live (default: unless the data is synthetic).
+    `health_timeout_s`: without a step for so long a worker is killed, and the others go on with a new one
+    (default: health.TIMEOUT_S). `live_first`: whether the first version of a name becomes live (default: unless the data is synthetic).
     PenstockError names what cannot be; RunFailed says how training went wrong.
     """
     began = time.perf_counter()
@@ -66,6 +68,8 @@ def train(
     config = build(workload.config, workload.presets[preset or "default"], config_file, overrides)
     store = store or Store.open()
     asked = means(workers, threads, cpus, gpus_per_worker)
+    if health_timeout_s is not None:
+        asked = dataclasses.replace(asked, health_timeout_s=health_timeout_s)
     dataset = _prepare(workload, data or "synthetic", config, store, skip_bad, cpus, tell)
     spec = RunSpec(
         workload=workload.name,
