@@ -51,8 +51,8 @@ def groups() -> list[Group]:
         if told.state != gcs_pb2.PlacementGroupTableData.REMOVED:
             placed = [(_hex(b.node_id), dict(b.unit_resources)) for b in told.bundles]
             bundles = tuple((node, resources) for node, resources in placed if node)
-            ids = (told.placement_group_id, told.creator_actor_id, told.creator_job_id)
-            found.append(Group(*map(_hex, ids), bundles))
+            by = (_hex(told.creator_actor_id), _hex(told.creator_job_id))
+            found.append(Group(_hex(told.placement_group_id), *by, bundles))
     return found
 
 
@@ -61,9 +61,9 @@ def room(nodes: Iterable[Node], need: Mapping[str, float], own: Iterable[Group] 
     fits = 0
     returned: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for group in own:
-        for node, resources in group.bundles:
+        for place, resources in group.bundles:
             for name, amount in resources.items():
-                returned[node][name] += amount
+                returned[place][name] += amount
     for node in nodes:
         counts = [
             int((node.free.get(name, 0.0) + returned[node.id][name]) / amount + _TINY)
@@ -150,7 +150,7 @@ def _name(kind: str, job: str, actor: str) -> str:
         return "endpoint"
     for who in filter(None, (actor, job)):
         if name := _internal_kv_get(f"holder:{who}", namespace=_NAMESPACE):
-            return name.decode()
+            return str(name.decode())
     return kind
 
 

@@ -57,7 +57,8 @@ def train(
     The same call again goes on where an earlier one was stopped; a finished run gives its result and trains
     nothing. `threads` and `workers`: of each worker and how many; a run that goes on keeps its own.
     `health_timeout_s`: without a step for so long a worker is killed, and the others go on with a new one
-    (default: health.TIMEOUT_S). `live_first`: whether the first version of a name becomes live (default: unless the data is synthetic).
+    (default: health.TIMEOUT_S). `live_first`: whether the first version of a name becomes live (default:
+    unless the data is synthetic).
     PenstockError names what cannot be; RunFailed says how training went wrong.
     """
     began = time.perf_counter()

@@ -15,8 +15,7 @@ LOOKS = 3
 
 @dataclass(frozen=True)
 class Slow:
-    """`factor`: how many times as long as the median of the others its part of a step takes, which is `step_s`
-    seconds."""
+    """`step_s`: seconds of its own work in a step; `factor`: how many times the others' median that is."""
 
     rank: int
     factor: float
@@ -32,7 +31,7 @@ class Stragglers:
         self._told: set[int] = set()
 
     def look(self, now: Mapping[int, tuple[int, float]]) -> list[Slow]:
-        """`now`: rank -> (steps, seconds of its own work in them) since the start. Who is found to be slow."""
+        """`now`: rank -> (steps, seconds of its own work in them) since the start. Gives who is slow."""
         if self._from.keys() != now.keys():
             self._from = dict(now)
             return []

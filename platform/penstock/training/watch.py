@@ -31,14 +31,14 @@ class Watch(WorkerGroupCallback):  # type: ignore[misc]
     def __init__(self, path: Path, timeout_s: float) -> None:
         self._events = EventLog(path / "events.jsonl")
         self._timeout_s = timeout_s
-        self._forget()
+        self._looked = 0.0
+        self._forget({})
 
     def after_worker_group_training_start(self, worker_group: Any) -> None:
-        self._forget()
-        self._workers = dict(enumerate(worker_group.get_workers()))
+        self._forget(dict(enumerate(worker_group.get_workers())))
 
     def before_worker_group_shutdown(self, worker_group: Any) -> None:
-        self._forget()
+        self._forget({})
 
     def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
         if not self._workers or worker_group_status.errors or worker_group_status.finished:
@@ -65,8 +65,9 @@ class Watch(WorkerGroupCallback):  # type: ignore[misc]
                 }
             )
 
-    def _forget(self) -> None:
-        self._workers: dict[int, Any] = {}
+    def _forget(self, workers: dict[int, Any]) -> None:
+        """What was heard of the group before; `workers` are those of the next one."""
+        self._workers = workers
         self._asked: dict[int, Any] = {}
         self._heard: dict[int, tuple[Beat, float]] = {}
         self._killed: dict[int, float] = {}
@@ -88,7 +89,7 @@ class Watch(WorkerGroupCallback):  # type: ignore[misc]
                     continue  # it is dead; the next poll says so
 
     def _end(self, rank: int, beat: Beat, now: float) -> None:
-        """Kill a worker that hangs. A stopped process takes no orders, so a signal is sent on its node first."""
+        """Kill a worker that hangs, by a signal on its node first: a stopped process takes no orders."""
         worker = self._workers[rank]
         before = self._killed.get(rank)
         if before is None:
