@@ -35,10 +35,6 @@ class Driven:
     def run(self) -> Path:
         return self.store / "runs" / self.name
 
-    @property
-    def err(self) -> str:
-        return self._files["err"].read_text(errors="replace")
-
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         told, _ = EventLog(self.run / "events.jsonl").since(0)
         return [event for event in told if kind in (None, event["event"])]
@@ -64,10 +60,20 @@ class Driven:
         found: dict[str, Any] = json.loads(self._files["out"].read_text().splitlines()[-1])
         return found
 
+    def printed(self) -> list[dict[str, Any]]:
+        """Its events, as they came to whoever gave the command."""
+        lines = self._files["out"].read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
     def close(self) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
     def _tail(self) -> str:
-        return "\n".join(line[:300] for line in (self.err + self._files["out"].read_text()).splitlines()[-8:])
+        return "\n".join(
+            line[:300]
+            for line in "".join(
+                path.read_text(errors="replace") for path in self._files.values()
+            ).splitlines()[-8:]
+        )

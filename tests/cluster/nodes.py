@@ -83,7 +83,7 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
-    cluster.add_node(num_cpus=head, include_dashboard=False, node_ip_address="127.0.0.1")
+    cluster.add_node(num_cpus=head, include_dashboard=False)
     known: dict[str, Any] = {}
     try:
         for line in sys.stdin:
@@ -92,7 +92,7 @@ def main() -> None:
             if request["what"] == "address":
                 answer = cluster.address
             elif request["what"] == "add":
-                node = cluster.add_node(num_cpus=request["cpus"], node_ip_address="127.0.0.1")
+                node = cluster.add_node(num_cpus=request["cpus"])
                 answer = str(node.node_id)
                 known[answer] = node
             else:

@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -223,8 +225,25 @@ def test_events_are_followed_across_a_line_cut_short(run: Run) -> None:
     assert since(offset) == []
     events.append({"event": "resume", "step": 1})
     events.append({"event": "step", "step": 2})
-    assert since(offset) == [("step", 2)]
+    assert since(offset) == [("resume", 1), ("step", 2)]
     assert (events.last_with("step") or {})["step"] == 2
+
+
+def test_several_processes_write_events_and_none_is_lost(run: Run) -> None:
+    writer = """
+import sys
+from pathlib import Path
+from penstock.training.events import EventLog
+for i in range(200):
+    EventLog(Path(sys.argv[1])).append({"event": "step", "step": i, "by": sys.argv[2], "more": "x" * 20_000})
+"""
+    events = EventLog(run.path / "events.jsonl")
+    command = [sys.executable, "-c", writer, str(events.path)]
+    writers = [subprocess.Popen([*command, str(number)]) for number in range(3)]
+    assert [each.wait(60) for each in writers] == [0, 0, 0]
+    told, _ = events.since(0)
+    for number in range(3):
+        assert [event["step"] for event in told if event["by"] == str(number)] == list(range(200))
 
 
 def test_a_damaged_result_is_one_line(run: Run) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from penstock import agents, catalog
 from penstock.config import build, to_dict
 from penstock.errors import PenstockError, nearest
+from penstock.experiment.queue import runs
 from penstock.experiment.result import TrainResult, finish, stand
 from penstock.store import Store
 from penstock.training import run as folders
@@ -103,30 +104,6 @@ def default_name(spec: RunSpec) -> str:
     """The workload and a hash of all that decides the result: the same command again means the same run."""
     asked = json.dumps([spec.config, spec.dataset, spec.seed, spec.start_from], sort_keys=True)
     return f"{spec.workload[:55]}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
-
-
-def runs(store: Store) -> list[dict[str, Any]]:
-    """Every run of the store, by name: what it trains, its state (finished, running, stopped), how far it is
-    and what it published."""
-    rows: list[dict[str, Any]] = []
-    for name in folders.names(store):
-        run = Run.open(store, name)
-        result = run.result or {}
-        event = EventLog(run.path / "events.jsonl").last_with("step") or {}
-        state = "finished" if result else "running" if run.driver_alive() else "stopped"
-        rows.append(
-            {
-                "run": name,
-                "workload": run.spec.workload,
-                "state": state,
-                "step": result.get("steps", event.get("step", 0)),
-                "steps": result.get("steps", event.get("steps")),
-                "attempts": len(run.attempts),
-                "workers": run.spec.workers,
-                "version": f"{result['model']}@{result['version']}" if result else None,
-            }
-        )
-    return rows
 
 
 # ---------------------------------------------------------------- the parts

@@ -100,8 +100,9 @@ def hung(beats: Mapping[int, Beat], timeout_s: float) -> list[int]:
     late = {rank: beat for rank, beat in beats.items() if beat.meetings == behind}
     late = {rank: beat for rank, beat in late.items() if not beat.waits} or late
     limit = max(timeout_s, TIMES * max(beat.longest_s for beat in beats.values()))
+    begun = any(beat.steps for beat in beats.values())  # who does not answer may be known from before that
     return [
         rank
         for rank, beat in sorted(late.items())
-        if beat.still_s > limit * (1 if beat.stepping and beat.steps else TIMES)
+        if beat.still_s > limit * (1 if begun and (beat.stepping or not beat.steps) else TIMES)
     ]

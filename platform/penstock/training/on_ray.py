@@ -35,7 +35,7 @@ from penstock.training.world import World
 SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a worker stays in the driver's folder
     # for its places: who asks for them has counted them, so they are there, or a node has died meanwhile
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5",
 }
 FUTILE = 10
 """Restarts in a row without a new checkpoint after which a run gives up."""
@@ -119,6 +119,7 @@ class _Attempt:
     def follow(self, on_event: OnEvent) -> None:
         """Run to the end, passing on what rank 0 says; `error` is then what `fit()` raised, if it did."""
         events = EventLog(self.run.path / "events.jsonl")
+        events.append({"event": "starting"})  # what an earlier one waited for is past
         offset = events.end()
         # Ray's fit() replaces the SIGINT handler in a main thread, and then exits with 0 on Ctrl-C
         thread = threading.Thread(target=self._fit, name="ray-train", daemon=True)
