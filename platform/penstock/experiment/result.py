@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class TrainResult:
     """What `train` made. `metrics`: on the test split, `{value, low, high}` with 95 % intervals; `attempts`:
-    where each start of training began; `seconds`: of the call that finished the run; `stragglers`: workers that were slower than the others, with
-    `rank`, `node`, `factor` (of the others' median) and `step_s`."""
+    where each start of training began; `seconds`: of the call that finished the run;
+    `stragglers`: workers slower than the others, with `rank`, `node`, `step_s` and `factor` of their median."""
 
     run: str
     workload: str
