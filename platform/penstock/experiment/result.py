@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class TrainResult:
     """What `train` made. `metrics`: on the test split, `{value, low, high}` with 95 % intervals; `attempts`:
     where each start of training began; `seconds`: of the call that finished the run;
-    `stragglers`: workers slower than the others, with `rank`, `node`, `step_s` and `factor` of their median."""
+    `stragglers`: slow workers, with `rank`, `node`, `step_s` and `factor` of the others' median."""
 
     run: str
     workload: str
