@@ -1,4 +1,4 @@
-"""Two runs, a search and an endpoint share one cluster: none blocks the others, and the queue is explained."""
+"""Two runs, a search and an endpoint share a cluster: none blocks another, and the queue is explained."""
 
 from __future__ import annotations
 
