@@ -78,6 +78,25 @@ def test_four_workers_then_two_then_three(store: Store, figures: Callable[[dict[
     assert redone <= 10  # steps between two checkpoints
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("ray_session")
+def test_a_slow_worker_is_named_and_changes_nothing(
+    store: Store, figures: Callable[[dict[str, Any]], None]
+) -> None:
+    words = ["data.items=1250", "train.batch=20", "train.epochs=8", "train.validate_every=8"]
+    slow = [*words, "pace.step_s=0.03", "pace.slow_rank=1", "pace.slow_s=0.05"]
+    result = experiment.train("paced", store=store, workers=3, name="slow", overrides=slow)
+    even = [*words, "pace.step_s=0.03"]
+    other = experiment.train("paced", store=store, workers=3, name="even", overrides=even)
+    figures({"stragglers": list(result.stragglers), "even": list(other.stragglers)})
+    assert [each["rank"] for each in result.stragglers] == [1] and list(other.stragglers) == []
+    assert result.weights_sha256 == other.weights_sha256
+    page = Path(result.report).read_text()
+    assert "slow worker" in page and "times the others" in page
+    assert "slow worker" not in Path(other.report).read_text()
+
+
 def start(store: Store, cluster: Nodes, workers: str, words: list[str], step_s: float) -> Driven:
     book = store.root / "book"
     book.mkdir()
