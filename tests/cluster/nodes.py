@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,10 @@ class Nodes:
         """SIGKILL to all of its processes, workers included after a moment."""
         self._ask(what="kill", node=node)
 
+    def drain(self, node: str, seconds: float) -> None:
+        """Announce that it will be taken away, as a cloud does with a spot machine."""
+        assert self._ask(what="drain", node=node, seconds=seconds)
+
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()  # it ends its nodes and itself
@@ -80,7 +85,9 @@ def main() -> None:
     from penstock.cluster import _configure
 
     _configure()
+    from ray._raylet import GcsClient
     from ray.cluster_utils import Cluster
+    from ray.core.generated import autoscaler_pb2
 
     cluster = Cluster()
     cluster.add_node(num_cpus=head, include_dashboard=False)
@@ -95,6 +102,11 @@ def main() -> None:
                 node = cluster.add_node(num_cpus=request["cpus"])
                 answer = str(node.node_id)
                 known[answer] = node
+            elif request["what"] == "drain":
+                deadline = int((time.time() + request["seconds"]) * 1000)
+                reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+                gcs = GcsClient(address=cluster.address)
+                answer, _ = gcs.drain_node(request["node"], reason, "a test", deadline)
             else:
                 cluster.remove_node(known.pop(request["node"]), allow_graceful=False)
             print(json.dumps({"answer": answer}), flush=True)

@@ -80,6 +80,27 @@ def test_four_workers_then_two_then_three(store: Store, figures: Callable[[dict[
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
+def test_a_node_that_is_about_to_go_is_left_after_a_checkpoint(
+    store: Store, figures: Callable[[dict[str, Any]], None]
+) -> None:
+    words = ["data.items=250", "train.batch=10", "train.epochs=20", "train.checkpoint_every=5"]
+    words += ["train.precision=fp64", "train.validate_every=20"]
+    with nodes(1, 1) as cluster, closing(start(store, cluster, "1:2", words, step_s=0.1)) as run:
+        run.wait("the first steps", lambda: newest(run) >= 15)
+        announced = time.time()
+        cluster.drain(cluster.ids[0], seconds=300)
+        run.wait("one worker", lambda: run.attempts()[-1]["workers"] == 1)
+        left = time.time()
+        redone = steps_redone(run, len(run.attempts()) - 1)
+        result = run.result()
+    counted = check_same_as_one_worker(store, run, words)
+    figures({"left_after_s": left - announced, "steps_redone": redone, "counted": counted})
+    assert [attempt["workers"] for attempt in result["attempts"]] == [2, 1]
+    assert redone <= 5
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("ray_session")
 def test_a_slow_worker_is_named_and_changes_nothing(
     store: Store, figures: Callable[[dict[str, Any]], None]

@@ -33,8 +33,9 @@ QUIET_S = 3.0
 class Elastic(ElasticScalingPolicy):  # type: ignore[misc]
     """Between `num_workers`' two ends, as many workers as find a place.
 
-    Down at once, when workers die; up when nodes come or another tenant leaves, right after a checkpoint, so
-    that hardly a step is taken again. Too little room: it holds nothing, waits, and says what for.
+    Down at once, when workers die; up when nodes come or another tenant leaves, and away from a node whose
+    end is announced, right after a checkpoint, so that hardly a step is taken again. Where there is too
+    little room it holds nothing, waits, and says what for.
     """
 
     def __init__(self, scaling: Any, path: Path) -> None:
@@ -72,16 +73,18 @@ class Elastic(ElasticScalingPolicy):  # type: ignore[misc]
     def make_decision_for_running_worker_group(
         self, worker_group_state: Any, worker_group_status: Any
     ) -> ScalingDecision:
-        """Grow, when there is room and a new checkpoint."""
+        """Grow when there is room, or leave a node that is about to go: right after a checkpoint."""
         self._maybe_send_resource_request()
         self._workers, self._seen = worker_group_state.num_workers, -1
         now = time.monotonic()
-        if self._workers >= self.scaling_config.max_workers or now - self._looked < LOOK_S:
+        if now - self._looked < LOOK_S:
             return NoopDecision()
         self._looked = now
-        room = capacity.room(capacity.nodes(), self._need, self._own())
-        room = min(room, self.scaling_config.max_workers)
-        if room <= self._workers:
+        nodes, own = capacity.nodes(), self._own()
+        room = min(capacity.room(nodes, self._need, own), self.scaling_config.max_workers)
+        stay = {node.id for node in nodes}
+        leaving = any(node not in stay for group in own for node, _ in group.bundles)
+        if room < self.scaling_config.min_workers or not (room > self._workers or leaving):
             self._newest = None
             return NoopDecision()
         newest = checkpoint.steps(Run.at(self._path).checkpoints)[-1:]

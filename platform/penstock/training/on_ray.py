@@ -34,6 +34,7 @@ from penstock.training.world import World
 
 SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a worker stays in the driver's folder
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # it waits for a node's end; Elastic leaves before
     # for its places: who asks for them has counted them, so they are there, or a node has died meanwhile
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5",
 }
@@ -95,8 +96,6 @@ class _Attempt:
         shutil.rmtree(self._scratch, ignore_errors=True)
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
-        if not os.environ.get("RAY_ADDRESS"):
-            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts this machine
         workers, most = means.workers, means.max_workers
         self._trainer = ElasticTrainer(
             run.path,
