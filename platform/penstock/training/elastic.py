@@ -106,7 +106,7 @@ class Elastic(ElasticScalingPolicy):  # type: ignore[misc]
         if self._said or self._workers:
             before = f", there were {self._workers}" if self._workers else ""
             self._events.append({"event": "restart", "why": f"{workers} find a place{before}"})
-        self._since, self._said, self._newest, self._workers = None, "", None, 0
+        self._since, self._said, self._newest = None, "", None
         return self._resize(workers)
 
     def _resize(self, workers: int) -> ScalingDecision:
