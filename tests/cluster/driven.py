@@ -61,9 +61,8 @@ class Driven:
         return found
 
     def printed(self) -> list[dict[str, Any]]:
-        """Its events, as they came to whoever gave the command."""
-        lines = self._files["out"].read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        """Its events, as they came to whoever gave the command; with --json there is nothing else."""
+        return [json.loads(line) for line in self._files["out"].read_text().splitlines()]
 
     def close(self) -> None:
         if self.process.poll() is None:
