@@ -210,6 +210,13 @@ def test_an_outcome_is_committed_once_and_checked(run: Run) -> None:
     assert run.outcome() is None  # made again from the last checkpoint
 
 
+def test_a_run_that_is_being_made_is_not_listed(store: Store, run: Run) -> None:
+    aside = store.runs / ".tmp-4164-d5610c7a3fe1"
+    aside.mkdir()
+    (aside / "run.json").write_bytes((run.path / "run.json").read_bytes())
+    assert folders.names(store) == [run.name]
+
+
 def test_events_are_followed_across_a_line_cut_short(run: Run) -> None:
     events = EventLog(run.path / "events.jsonl")
 
