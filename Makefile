@@ -27,8 +27,17 @@ lint: install
 unit: install
 	$(BIN)/pytest tests/unit
 
+# Two lanes, since tests on clusters mostly wait: those that need none run beside them, and are printed after them.
+ALONE := tests/unit tests/contract tests/workloads
+test: export PENSTOCK_TEST_DATA := $(DATA)
 test: lint gnugo chromium
-	PENSTOCK_TEST_DATA="$(DATA)" $(BIN)/pytest -m "not soak" $(TESTS)
+ifdef TESTS
+	$(BIN)/pytest -m "not soak" $(TESTS)
+else
+	@log=$$(mktemp); $(BIN)/pytest -m "not soak" --durations=15 $(ALONE) >$$log 2>&1 & alone=$$!; trap "kill $$alone 2>/dev/null" INT TERM; \
+	$(BIN)/pytest -m "not soak" --durations=15 $(patsubst %,--ignore=%,$(ALONE)); clusters=$$?; \
+	wait $$alone; alone=$$?; cat $$log; rm -f $$log; test $$clusters = 0 -a $$alone = 0
+endif
 
 soak: install gnugo chromium
 	PENSTOCK_TEST_DATA="$(DATA)" PENSTOCK_FIGURES=tests/benchmarks/soak.jsonl $(BIN)/pytest -m soak -s $(TESTS)

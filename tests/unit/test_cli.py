@@ -87,7 +87,7 @@ def test_the_verbs_of_this_version_are_all_tcli() -> None:
         ),
         (["train", "speech", "--config", "none.toml"], "no config file 'none.toml'"),
         (["train"], "missing argument 'WORKLOAD'; see `penstock train --help`"),
-        (["train", "speech", "--dta", "x"], "no such option: --dta (Possible options: --data); see"),
+        (["train", "speech", "--dta", "x"], "no such option: --dta (Possible options: --data, --track); see"),
         (["promote", "toy", "one", "live"], "invalid value for 'VERSION': Input should be a valid integer"),
     ],
 )

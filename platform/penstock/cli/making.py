@@ -13,6 +13,7 @@ import typer
 from penstock.api import configure
 from penstock.cli.shell import Shell, interval, verb
 from penstock.errors import PenstockError
+from penstock.tracking import targets
 
 WorkloadName = Annotated[str, typer.Argument(metavar="WORKLOAD", help="One of `penstock list`.")]
 Words = Annotated[
@@ -21,6 +22,13 @@ Words = Annotated[
 ]
 Preset = Annotated[str | None, typer.Option(metavar="P", help="Settings to start from; default: default.")]
 File = Annotated[Path | None, typer.Option("--config", metavar="F.toml", help="Settings from a file.")]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TRACKER",
+        help="tensorboard[:DIR] or mlflow[:URI]; may be repeated; default: PENSTOCK_TRACK, else none.",
+    ),
+]
 Bad = Annotated[int, typer.Option("--skip-bad", min=0, metavar="N", help="Leave out up to N bad items.")]
 
 
@@ -127,6 +135,7 @@ def train(
         bool, typer.Option("--promote", help="Make it live, unless it is worse than what is live.")
     ] = False,
     skip_bad: Bad = 0,
+    track: Track = None,
 ) -> dict[str, Any]:
     """Prepare if needed, train, evaluate on the test split, publish a version.
 
@@ -134,6 +143,7 @@ def train(
     """
     configure(workload, preset, config, words or ())  # errors come before anything heavy is imported
     number = how_many(workers)
+    targets(track)
     from penstock.experiment import train as train_workload
     from penstock.store import Store
 
@@ -159,6 +169,7 @@ def train(
             promote=promote,
             store=Store.open(shell.store),
             skip_bad=skip_bad,
+            track=track,
             on_event=show,
         ).to_json()
     shell.say(*summary(result))

@@ -18,6 +18,8 @@ from penstock.errors import PenstockError, nearest
 from penstock.experiment.queue import runs
 from penstock.experiment.result import TrainResult, finish, stand
 from penstock.store import Store
+from penstock.tracking import targets
+from penstock.tracking.follow import following
 from penstock.training import run as folders
 from penstock.training.events import EventLog, OnEvent
 from penstock.training.means import Means, Workers, means
@@ -51,6 +53,7 @@ def train(
     live_first: bool | None = None,
     store: Store | None = None,
     skip_bad: int = 0,
+    track: Sequence[str] | None = None,
     on_event: OnEvent | None = None,
 ) -> TrainResult:
     """Prepare `data` if needed, train, evaluate on the test split, publish a version.
@@ -60,9 +63,11 @@ def train(
     `health_timeout_s`: without a step for so long a worker is killed, and the others go on with a new one
     (default: health.TIMEOUT_S). `live_first`: whether the first version of a name becomes live (default:
     unless the data is synthetic).
+    `track`: "tensorboard[:DIR]", "mlflow[:URI]"; default: what PENSTOCK_TRACK names, commas between them.
     PenstockError names what cannot be; RunFailed says how training went wrong.
     """
     began = time.perf_counter()
+    trackers = targets(track)
     tell: OnEvent = on_event or (lambda event: None)
     workload = catalog.find(workload_name)
     if preset is not None and preset not in workload.presets:
@@ -89,13 +94,14 @@ def train(
     )
     run = _run(store, name or default_name(spec), spec, fresh, keep_threads=threads is None)
     if run.result is not None:
-        return stand(run, workload, dataset, store, promote, tell)
+        with following(run, trackers, tell) as tell:
+            return stand(run, workload, dataset, store, promote, tell)
     if workers is None:
         asked = dataclasses.replace(asked, workers=run.spec.workers, max_workers=run.spec.max_workers)
     plays = agents.learns(workload, config) != "data"
     if live_first is None and plays:
         live_first = True  # no data was read: that the games it is judged by are generated says nothing
-    with run.driver_lease():
+    with run.driver_lease(), following(run, trackers, tell) as tell:
         _train(run, dataclasses.replace(asked, threads=run.spec.threads), cpus, tell, plays)
         return finish(run, workload, config, dataset, store, promote, live_first, tell, began)
 

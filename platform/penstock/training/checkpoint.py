@@ -91,6 +91,17 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal())
 
 
+def newest_length(folder: Path) -> tuple[int, int]:
+    """The step of the newest committed checkpoint and the bytes of metrics that belong to it, (0, 0) without
+    one; its manifest alone is looked at."""
+    for step in reversed(steps(folder)):
+        try:
+            return step, int(json.loads((folder / f"{step:08d}" / MANIFEST).read_bytes())["metrics_bytes"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged, or replaced just now
+    return 0, 0
+
+
 def at(folder: Path, step: int) -> Checkpoint:
     """The checkpoint of `step`, verified; StoreError says what is wrong with it."""
     path = folder / f"{step:08d}"
