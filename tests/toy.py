@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from penstock.config import Optim, Train
 from penstock.data.order import key
+from penstock.graphs import Export, Graph
 from penstock.nn import Dropout
 from penstock.workload import (
     Batch,
@@ -222,6 +223,19 @@ class Predictor:
         return Answer(label=self.labels[best], score=float(scores[best]))
 
 
+def export(predictor: Predictor) -> Export:
+    graph = Graph(
+        predictor.module,
+        {"pixels": ("batch", 1, SIZE, SIZE)},
+        {"scores": ("batch", len(predictor.labels))},
+    )
+    return Export(
+        {"model": graph},
+        {"steps": ["pixels / 127.5 - 1"]},
+        {"steps": ["softmax"], "labels": list(predictor.labels)},
+    )
+
+
 class PairPredictor(Predictor):
     """How real a picture looks to the discriminator."""
 
@@ -272,6 +286,7 @@ workload: Workload[Config] = Workload(
     evaluator="tests.toy:Evaluator",
     request=Request,
     answer=Answer,
+    exporter="tests.toy:export",
     goal=Goal("accuracy", "max"),
     space={"optim.lr": Span(1e-4, 1e-1, log=True), "model.width": Choice((4, 8, 16))},
     presets={"smoke": SMOKE, "default": Config(), "gpu": Config()},
@@ -283,6 +298,7 @@ pair: Workload[Config] = dataclasses.replace(
     name="toy-pair",
     trainers={"supervised": "tests.toy:PairTask"},
     predictor="tests.toy:PairPredictor",
+    exporter=None,
     goal=Goal("score", "max"),
     summary="a generator of leaning bars and its discriminator",
 )

@@ -26,6 +26,7 @@ _HOMES = {
     "configure": "penstock.api",
     "evaluate": "penstock.evaluation",
     "examine": "penstock.doctor",
+    "export": "penstock.exporting",
     "handle": "penstock.serving.on_ray.switch",
     "models": "penstock.api",
     "new": "penstock.templates",

@@ -12,6 +12,7 @@ from penstock.doctor import examine as examine
 from penstock.evaluation import compare as compare
 from penstock.evaluation import evaluate as evaluate
 from penstock.experiment import train as train
+from penstock.exporting import export as export
 from penstock.prediction import predict as predict
 from penstock.report import write_report as write_report
 from penstock.serving.on_ray.switch import handle as handle

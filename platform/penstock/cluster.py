@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import shutil
 import stat
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from penstock.errors import PenstockError
 
-_SETTINGS = {
+SETTINGS = {
     "RAY_worker_niceness": "0",  # workers run at niceness 15 otherwise and starve beside any other load
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # every report and every end of a run waits for one poll
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # each printed line reaches the driver twice otherwise
@@ -27,6 +28,8 @@ _SETTINGS = {
     # Serve's own HTTP proxy lets every request through the same door as the gateway does
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "penstock.serving.web.door:middlewares",
 }
+"""Ray reads these before it starts; all nodes of a cluster have them. One that Penstock does not start gets
+them from `python -m penstock.cluster`, which prints them for a shell."""
 _KEPT_S = 86_400.0  # how long the logs of a session without a driver are kept
 _LONGEST_TEMP = 36  # characters; Ray's sockets lie deeper, and a socket's path has at most 107
 
@@ -88,7 +91,7 @@ def available_cpus() -> int:
 
 def _configure() -> None:
     given = os.environ.get("RAY_AUTH_MODE")
-    for name, value in _SETTINGS.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if os.environ["RAY_AUTH_MODE"].lower() != "token":
         return
@@ -162,3 +165,7 @@ def remove_dead_sessions(folder: Path) -> None:
                 continue
             if max(path.lstat().st_mtime for path in (session, session / "logs")) < rests:
                 shutil.rmtree(session, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in SETTINGS.items()))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from penstock import catalog
+from penstock import catalog, clusterfile
 from penstock.errors import PenstockError
 from penstock.store import Store, write_atomic
 
@@ -48,6 +48,14 @@ def examine(store: str | Path | None = None) -> list[Finding]:
         workloads,
     ]
     return [finding for look in looks for finding in look()]
+
+
+def examine_cluster(path: Path) -> list[Finding]:
+    """A cluster.yaml, looked at without starting anything. ConfigError for one that `ray up` would refuse."""
+    config = clusterfile.read(path)
+    remedy = 'eval "$(python -m penstock.cluster)" && ray start …, as in the cluster.yaml of the repository'
+    wrong = [Finding(str(path), False, what, remedy) for what in clusterfile.complaints(config)]
+    return wrong or [Finding(str(path), True, clusterfile.summary(config))]
 
 
 def python() -> Iterator[Finding]:

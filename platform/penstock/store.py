@@ -65,6 +65,10 @@ class Store:
     def models(self) -> Path:
         return self.root / "models"
 
+    @property
+    def exports(self) -> Path:
+        return self.root / "exports"
+
 
 # ---------------------------------------------------------------- write
 

@@ -292,6 +292,8 @@ class Workload(Generic[C]):
     that every model of a data set has the same. Pure: seeded, one thread."""
     summary: str = ""
     """One line for `penstock list` and the served card."""
+    exporter: str | None = None
+    """A penstock.graphs.Exporter: how a trained model leaves for another runtime (`penstock export`)."""
     commands: str | None = None
     """A typer app of verbs of its own: `penstock <name> …`; its `bench` is `penstock bench <name>`, too."""
 

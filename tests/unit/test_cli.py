@@ -68,9 +68,9 @@ def test_every_help_ends_with_a_working_example(verb: str) -> None:
 
 def test_the_verbs_of_this_version_are_all_tcli() -> None:
     wanted = (
-        "list new doctor prepare train evaluate predict compare models promote keys serve runs report bench"
+        "list new doctor prepare train evaluate predict compare models promote export keys serve runs report"
     )
-    assert sorted([*wanted.split(), "check", "demo"]) == VERBS
+    assert sorted([*wanted.split(), "bench", "check", "demo"]) == VERBS
 
 
 @pytest.mark.parametrize(

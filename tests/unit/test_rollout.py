@@ -399,3 +399,47 @@ def test_first_version_that_cannot_run_is_told_and_stays_absent(store: Store) ->
     world.tick(3)
     assert world.lane.failed == "a scale of zero" and world.serves() == {}
     assert world.slots.loads == ["probe@1"] and isinstance(world.lane, Lane)
+
+
+# ---------------------------------------------------------------- another process goes on
+
+
+def successor(world: World) -> World:
+    """Another process in its place: it knows the registry, and the traffic that the gateways go by."""
+    after = World(world.store)
+    after.slots = after.lane.slots = world.slots
+    after.lane.adopt(world.lane.ways())
+    world.slots.loads.clear()
+    return after
+
+
+def test_who_answers_goes_on_when_another_process_takes_over(world: World) -> None:
+    app = world.lane.ways()[0].app
+    after = successor(world)
+    assert after.serves() == {"probe@1": 1.0} and after.lane.waiting() is None
+    after.roll()
+    assert after.lane.ways() == world.lane.ways() and after.slots.loads == []
+    new = probe.publish(world.store, right=185)
+    registry.promote(world.store, "probe", new.version)
+    after.roll()
+    assert after.serves() == {new.reference: 1.0} and after.slots.loads == [new.reference]
+    assert after.lane.ways()[0].app != app, "it was loaded over the one that answered"
+
+
+def test_a_candidate_begins_anew_with_what_is_asked_for_it(world: World) -> None:
+    new = probe.publish(world.store, right=180)
+    registry.promote(world.store, "probe", new.version, "candidate", 0.1)
+    world.roll()
+    assert world.serves() == {"probe@1": 0.9, new.reference: 0.1}
+    after = successor(world)
+    after.tick()
+    assert after.serves() == {"probe@1": 0.9, new.reference: 0.1} and after.slots.loads == []
+    assert set(after.lane.apps()) == {way.app for way in world.lane.ways()}
+
+
+def test_nothing_to_adopt_is_a_start(store: Store) -> None:
+    probe.publish(store)
+    world = World(store)
+    world.lane.adopt([])
+    world.roll()
+    assert world.serves() == {"probe@1": 1.0}

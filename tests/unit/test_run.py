@@ -217,6 +217,22 @@ def test_a_run_that_is_being_made_is_not_listed(store: Store, run: Run) -> None:
     assert folders.names(store) == [run.name]
 
 
+def test_the_newest_event_is_found_from_the_log_s_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = EventLog(run.path / "events.jsonl")
+    lines = [{"event": "step", "step": n, "nested": {"step": -1}} for n in range(3_000)]
+    lines += [{"event": "warning", "message": "x" * 40_000}, {"event": "done", "speed": {"step": -1}}]
+    events.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    read: list[int] = []
+    since = EventLog.since
+    monkeypatch.setattr(EventLog, "since", lambda log, start: read.append(start) or since(log, start))
+    found = events.last_with("step")
+    assert found is not None and found["step"] == 2_999
+    assert min(read) > 0, "a long log is not read whole"
+    assert events.last_with("never") is None and min(read) == 0
+    first = events.last_with("message")  # behind more than one block
+    assert first is not None and len(first["message"]) == 40_000
+
+
 def test_events_are_followed_across_a_line_cut_short(run: Run) -> None:
     events = EventLog(run.path / "events.jsonl")
 

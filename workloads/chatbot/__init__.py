@@ -21,6 +21,7 @@ workload = Workload(
     evaluator="workloads.chatbot.evaluate:ChatEvaluator",
     request=ChatRequest,
     answer=ChatAnswer,
+    exporter="workloads.chatbot.export:export",
     goal=Goal("bits_per_byte", "min"),
     space={
         "optim.lr": Span(3e-4, 5e-3, log=True),

@@ -20,6 +20,7 @@ workload = Workload(
     evaluator="workloads.detection.evaluate:DetectionEvaluator",
     request=DetectionRequest,
     answer=DetectionAnswer,
+    exporter="workloads.detection.export:export",
     goal=Goal("map50", "max"),
     space={
         "optim.lr": Span(3e-4, 1e-2, log=True),

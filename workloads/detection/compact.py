@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from workloads.detection.cells import PER_OBJECT, Cells, cells, picture_loss
+from workloads.detection.cells import PER_OBJECT, cells, picture_loss
 from workloads.detection.config import Net
 
 MEAN, SPREAD = 0.45, 0.25  # of pixels, roughly
@@ -81,8 +81,8 @@ class Compact(nn.Module):
         self.merge16, self.merge8, self.merge4 = (convolution(c, c) for c in (c16, c8, c4))
         self.heads = nn.ModuleList(Head(c, labels) for c in (c4, c8, c16))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Cells]:
-        """Scores before the sigmoid [B, A, L], boxes [B, A, 4] in pixels, and where the cells are."""
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores before the sigmoid [B, A, L] and boxes [B, A, 4] in pixels."""
         stage4 = self.stage4(self.stem((images - MEAN) / SPREAD))
         stage8 = self.stage8(stage4)
         stage16 = self.stage16(stage8)
@@ -98,13 +98,14 @@ class Compact(nn.Module):
         here = cells(images)
         sides = sides.clamp(max=FARTHEST).exp() * here.stride[:, None]
         boxes = torch.cat([here.centre - sides[..., :2], here.centre + sides[..., 2:]], 2)
-        return scores, boxes, here
+        return scores, boxes
 
     def losses(
         self, images: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor], keys: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """The sum of the images' losses, and their weight: one an image, PER_OBJECT an object."""
-        scores, found, here = self(images)
+        scores, found = self(images)
+        here = cells(images)
         total = scores.sum() * 0.0 + found.sum() * 0.0
         weight = torch.zeros((), dtype=torch.float64, device=images.device)
         for score, box, truth, label in zip(scores, found, boxes, labels, strict=True):
@@ -115,7 +116,7 @@ class Compact(nn.Module):
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Boxes [k, 4] by falling score, scores [k] and labels int64 [k] of each image."""
-        scores, found, _ = self(images)
+        scores, found = self(images)
         height, width = images.shape[2:]
         answers = []
         for score, box in zip(scores.sigmoid(), found, strict=True):

@@ -20,6 +20,7 @@ workload = Workload(
     evaluator="workloads.gan.evaluate:GanEvaluator",
     request=GanRequest,
     answer=GanAnswer,
+    exporter="workloads.gan.export:export",
     goal=Goal("frechet_distance", "min"),
     space={
         "optim.lr": Span(2e-4, 3e-3, log=True),

@@ -19,6 +19,7 @@ workload = Workload(
     evaluator="workloads.go.evaluate:GoEvaluator",
     request=GoRequest,
     answer=GoAnswer,
+    exporter="workloads.go.export:export",
     goal=Goal("win_rate", "max"),
     space={
         "optim.lr": Span(5e-4, 5e-3, log=True),

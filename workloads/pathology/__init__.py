@@ -18,6 +18,7 @@ workload = Workload(
     evaluator="workloads.pathology.evaluate:PathologyEvaluator",
     request=PathologyRequest,
     answer=PathologyAnswer,
+    exporter="workloads.pathology.export:export",
     goal=Goal("auroc", "max"),
     space={
         "optim.lr": Span(3e-4, 1e-2, log=True),

@@ -20,6 +20,7 @@ workload = Workload(
     evaluator="workloads.recsys.evaluate:RecsysEvaluator",
     request=RecsysRequest,
     answer=RecsysAnswer,
+    exporter="workloads.recsys.export:export",
     goal=Goal("rmse", "min"),
     space={
         "optim.lr": Span(1e-3, 2e-2, log=True),

@@ -60,8 +60,10 @@ class Shrunken:
         self.bias = Bias(catalogue).requires_grad_(False)
 
     def rate(self, past: Past, item: Tensor, day: Tensor) -> Tensor:
-        bias = self.bias.to(past.rating.device, past.rating.dtype)
-        return bias.rate(past._replace(user=torch.full_like(past.user, -1)), item, day)
+        here, there = self.bias.item, past.rating
+        if (here.device, here.dtype) != (there.device, there.dtype):  # a graph (export.py) cannot move it
+            self.bias.to(there.device, there.dtype)
+        return self.bias.rate(past._replace(user=torch.full_like(past.user, -1)), item, day)
 
 
 class Popularity(nn.Module):

@@ -120,11 +120,18 @@ class Neighbours(nn.Module):
         return LeftOut(past, pairs)
 
     def all_pairs(self, past: Past, item: Tensor, day: Tensor) -> Pairs:
-        """Every item with the whole history of the one user."""
-        near = self.kinship.of(*(part.cpu().numpy() for part in (item, day, past.item, past.day)))
-        left, right = np.divmod(np.arange(len(near)), max(len(past.item), 1))
-        pairs = Pairs(*(torch.from_numpy(part).to(item.device) for part in (left, right, near)))
-        return pairs._replace(near=pairs.near.to(past.rating.dtype))
+        """Every item with the whole history of the one user; in torch, as it becomes a graph (export.py)."""
+        near = torch.stack(
+            [
+                self.traits[item] @ self.traits[past.item].T,
+                self.vectors[item] @ self.vectors[past.item].T,
+                (self.decades[item][:, None] - self.decades[past.item]).abs(),
+                torch.log1p(20 * (day[:, None] - past.day).abs()) / 3,
+            ],
+            dim=2,
+        )
+        left, right = torch.ones_like(near[..., 0], dtype=torch.bool).nonzero().unbind(1)
+        return Pairs(left, right, near.flatten(0, 1).to(past.rating.dtype))
 
     # ---------------------------------------------------------------- learning and answering
 

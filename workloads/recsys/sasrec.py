@@ -225,8 +225,8 @@ class SasRec(nn.Module):
         return self.rating.rate(past, item, day)
 
     def rank(self, past: Past) -> Tensor:
-        """Scores of all items for one user, [I]."""
-        item, day = past.item[None, -self.net.history :], past.day[None, -self.net.history :]
+        """Scores of all items for one user, [I], of a past no longer than `history`."""
+        item, day = past.item[None], past.day[None]
         table = self.table()
         state = self.encode(item, day, torch.ones_like(item, dtype=torch.bool), table)[0, -1]
         score: Tensor = table @ state * self.sharpness.exp() + self.popularity

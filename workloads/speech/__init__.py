@@ -15,6 +15,7 @@ workload = Workload(
     evaluator="workloads.speech.evaluate:SpeechEvaluator",
     request=SpeechRequest,
     answer=SpeechAnswer,
+    exporter="workloads.speech.export:export",
     goal=Goal("accuracy", "max"),
     space={
         "optim.lr": Span(3e-4, 1e-2, log=True),

@@ -125,7 +125,11 @@ def bench(
     words: Words = None,
     data: Annotated[str, typer.Option(metavar="SOURCE", help="`format:path`, or `synthetic`.")] = "synthetic",
     pairs: Annotated[int, typer.Option(min=1, help="How often both are measured, in turn.")] = 10,
-    workers: Annotated[str, typer.Option(metavar="1,2", help="Of `train`: one figure for each.")] = "2",
+    workers: Annotated[
+        str,
+        typer.Option(metavar="1,2", help="Of `train`: figures for each; with two, what the second brings."),
+    ] = "2",
+    gpus_per_worker: Annotated[float, typer.Option(min=0, help="Of `train`.")] = 0.0,
     p95: Annotated[
         str, typer.Option(metavar="50ms", help="Of `serve`: how soon 95 of 100 requests are answered.")
     ] = "50ms",
@@ -146,12 +150,11 @@ def bench(
     common: dict[str, Any] = {"data": data, "overrides": words or (), "store": store, "say": shell.say}
     if what == "data":
         return dict(benchmarks.data(found, pairs=pairs, **common))
-    each = [
-        (number, benchmarks.train(found, pairs=pairs, workers=number, **common))
-        for number in numbers(workers)
-    ]
-    ratios = {f"{name}, workers: {number}": r for number, made in each for name, r in made["ratios"].items()}
-    return {**each[0][1], "ratios": ratios}
+    return dict(
+        benchmarks.train(
+            found, pairs=pairs, workers=numbers(workers), gpus_per_worker=gpus_per_worker, **common
+        )
+    )
 
 
 def milliseconds(text: str) -> float:
@@ -178,8 +181,9 @@ def no_benchmark(what: str) -> str:
 
 
 def numbers(text: str) -> list[int]:
-    """`1,2` -> [1, 2]."""
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise PenstockError(f"--workers {text!r}: write numbers such as 1,2")
-    return [int(part) for part in parts]
+    """`1,2` -> [1, 2]; PenstockError for anything that is not numbers, each once."""
+    parts = [part.strip() for part in text.split(",")]
+    found = [int(part) for part in parts if part.isdecimal()]
+    if len(found) < len(parts) or min(found) < 1 or len(set(found)) < len(found):
+        raise PenstockError(f"--workers {text!r}: write numbers such as 1,2, each once")
+    return found

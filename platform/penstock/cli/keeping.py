@@ -72,6 +72,7 @@ def models(
             "data": version.card["data"],
             "run": version.card["run"],
             "weights_sha256": version.card["weights_sha256"],
+            "exports": version.card.get("exports") or {},
             "fault": version.fault,
             "withdrawn": withdrawn(store, version.name).get(version.version, ""),
         }

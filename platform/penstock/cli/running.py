@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -83,11 +84,17 @@ def demo(
 
 
 @verb("doctor")
-def doctor(shell: Shell) -> dict[str, Any]:
+def doctor(
+    shell: Shell,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Look at this cluster.yaml instead; nothing is started."),
+    ] = None,
+) -> dict[str, Any]:
     """What is right on this machine, what is not, and what to do about it."""
-    from penstock.doctor import examine
+    from penstock.doctor import examine, examine_cluster
 
-    findings = examine(shell.store)
+    findings = examine_cluster(cluster) if cluster else examine(shell.store)
     for each in findings:
         shell.say(f"{'ok     ' if each.ok else 'PROBLEM'}  {each.what}: {each.found}")
         if not each.ok:

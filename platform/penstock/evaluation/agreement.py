@@ -31,29 +31,32 @@ SCORES = ("score", "probability", "confidence")
 class Agreement:
     """What came of comparing: `faults` as (JSON pointer, offline, served); `ties`: differences of words or
     order that a tie explains; `largest`: the largest difference between two numbers, absolute or
-    relative, whichever is smaller; `redrawn`: pictures that differ within LEVELS."""
+    relative, whichever is smaller; `redrawn`: pictures that differ within LEVELS; `tolerance`: of numbers."""
 
     faults: list[tuple[str, Any, Any]] = field(default_factory=list)
     ties: int = 0
     largest: float = 0.0
     redrawn: int = 0
+    tolerance: float = TOLERANCE
 
 
-def agree(offline: BaseModel | Refusal, served: BaseModel | Refusal) -> Agreement:
+def agree(
+    offline: BaseModel | Refusal, served: BaseModel | Refusal, tolerance: float = TOLERANCE
+) -> Agreement:
     """How two answers to one request compare; two refusals agree whatever their words."""
     if isinstance(offline, Refusal) or isinstance(served, Refusal):
         same = isinstance(offline, Refusal) and isinstance(served, Refusal)
         return Agreement([] if same else [("", outline(offline), outline(served))])
     ours, theirs = offline.model_dump(mode="python"), served.model_dump(mode="python")
-    found = Agreement()
+    found = Agreement(tolerance=tolerance)
     walk(ours, theirs, "", found)
     scores = list(score_tables(ours))
-    tied = [fault for fault in found.faults if is_tie(fault[1], fault[2], scores)]
+    tied = [fault for fault in found.faults if is_tie(fault[1], fault[2], scores, tolerance)]
     if tied:
         # what follows from the label (a text, an action) may differ with it; its numbers may not
         found.ties += len(tied)
         found.faults = [fault for fault in found.faults if is_number(fault[1]) and is_number(fault[2])]
-        found.faults = [fault for fault in found.faults if not is_tie(fault[1], fault[2], scores)]
+        found.faults = [fault for fault in found.faults if not is_tie(fault[1], fault[2], scores, tolerance)]
     return found
 
 
@@ -67,7 +70,7 @@ def walk(ours: Any, theirs: Any, path: str, found: Agreement) -> None:
     elif is_number(ours) and is_number(theirs) and (isinstance(ours, float) or isinstance(theirs, float)):
         apart = distance(float(ours), float(theirs))
         found.largest = max(found.largest, apart)
-        if apart > TOLERANCE:
+        if apart > found.tolerance:
             found.faults.append((path, ours, theirs))
     elif isinstance(ours, bytes) and isinstance(theirs, bytes):
         if ours == theirs:
@@ -81,10 +84,10 @@ def walk(ours: Any, theirs: Any, path: str, found: Agreement) -> None:
 
 
 def walk_list(ours: Sequence[Any], theirs: Sequence[Any], path: str, found: Agreement) -> None:
-    straight = Agreement()
+    straight = Agreement(tolerance=found.tolerance)
     for i, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
         walk(mine, other, f"{path}/{i}", straight)
-    if straight.faults and (swapped := reordered(ours, theirs)):
+    if straight.faults and (swapped := reordered(ours, theirs, found.tolerance)):
         found.ties += swapped
         return
     found.faults += straight.faults
@@ -93,15 +96,15 @@ def walk_list(ours: Sequence[Any], theirs: Sequence[Any], path: str, found: Agre
     found.largest = max(found.largest, straight.largest)
 
 
-def reordered(ours: Sequence[Any], theirs: Sequence[Any]) -> int:
+def reordered(ours: Sequence[Any], theirs: Sequence[Any], tolerance: float) -> int:
     """How many scored entries of a ranking changed place with one of the same score; 0 when anything else
     differs."""
     left, moved = list(range(len(ours))), 0
     for i, other in enumerate(theirs):
         for j in left:
-            trial = Agreement()
+            trial = Agreement(tolerance=tolerance)
             walk(ours[j], other, "", trial)
-            if not trial.faults and (i == j or near(score_of(ours[i]), score_of(ours[j]))):
+            if not trial.faults and (i == j or near(score_of(ours[i]), score_of(ours[j]), tolerance)):
                 left.remove(j)
                 moved += i != j
                 break
@@ -123,11 +126,12 @@ def score_tables(value: Any) -> Iterator[Mapping[Any, float]]:
         yield from score_tables(entry)
 
 
-def is_tie(ours: Any, theirs: Any, tables: Sequence[Mapping[Any, float]]) -> bool:
+def is_tie(ours: Any, theirs: Any, tables: Sequence[Mapping[Any, float]], tolerance: float) -> bool:
     """Whether two labels have the same score somewhere in the offline answer."""
     if not isinstance(ours, str | int) or not isinstance(theirs, str | int):
         return False
-    return any(ours in table and theirs in table and near(table[ours], table[theirs]) for table in tables)
+    both = [table for table in tables if ours in table and theirs in table]
+    return any(near(table[ours], table[theirs], tolerance) for table in both)
 
 
 def metric_faults(
@@ -190,8 +194,8 @@ def distance(a: float, b: float) -> float:
     return abs(a - b) / max(1.0, abs(a), abs(b))
 
 
-def near(a: float | None, b: float | None) -> bool:
-    return a is not None and b is not None and distance(a, b) <= TOLERANCE
+def near(a: float | None, b: float | None, tolerance: float) -> bool:
+    return a is not None and b is not None and distance(a, b) <= tolerance
 
 
 def within(a: float, b: float, redrawn: bool = False) -> bool:

@@ -24,7 +24,8 @@ def runs(store: Store) -> list[dict[str, Any]]:
         events = EventLog(run.path / "events.jsonl")
         event = events.last_with("step") or {}
         alive = not result and run.driver_alive()
-        waits_for = _waits_for(events) if alive else None
+        last = events.last_with("event") or {}  # it says nothing else while it waits
+        waits_for = last.get("for") if alive and last.get("event") == "waiting" else None
         state = "finished" if result else "waiting" if waits_for else "running" if alive else "stopped"
         rows.append(
             {
@@ -40,13 +41,3 @@ def runs(store: Store) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-LIFE = {"starting", "waiting", "restart", "start", "resume", "done"}
-"""Events of which the newest tells whether a run waits."""
-
-
-def _waits_for(events: EventLog) -> str | None:
-    told, _ = events.since(0)
-    last: dict[str, Any] = next((event for event in reversed(told) if event.get("event") in LIFE), {})
-    return last.get("for") if last.get("event") == "waiting" else None

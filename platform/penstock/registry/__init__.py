@@ -20,6 +20,7 @@ from penstock.registry.card import (
     read_listed,
     verified_files,
 )
+from penstock.registry.exports import exported, exports_of
 from penstock.registry.fingerprint import weights_sha256
 from penstock.registry.pointers import CANDIDATE, LIVE, Pointers, numbers, pointers, settle
 from penstock.registry.publishing import publish
@@ -38,6 +39,7 @@ __all__ = [
     "Version",
     "aliases",
     "evaluator_of",
+    "exported",
     "find",
     "load",
     "models",
@@ -62,16 +64,16 @@ def models(store: Store, name: str | None = None) -> list[Version]:
     found: list[Version] = []
     for folder in [folder_of(store, name)] if name is not None else folders(store):
         pointed: Mapping[str, int] = {}
-        tuned: Mapping[int, Any] = {}
+        notes: Mapping[str, Mapping[int, Any]] = {}
         spoilt = ""
         try:
-            pointed, tuned = aliases(store, folder.name), tunings(folder)
+            pointed, notes = aliases(store, folder.name), notes_of(folder)
         except ModelError as error:
             spoilt = str(error)
         for number in numbers(folder):
             path, fault, card = folder / str(number), spoilt, UNREADABLE
             try:
-                card = read_card(path, folder.name, number) | {"serving": tuned.get(number)}
+                card = read_card(path, folder.name, number) | with_notes(notes, number)
             except ModelError as error:
                 fault = str(error)
             found.append(Version(folder.name, number, path, card, names_of(number, pointed), fault))
@@ -116,7 +118,7 @@ def find(store: Store, reference: str) -> Version:
             )
         number = pointed[alias]
     path = folder / str(number)
-    card = read_card(path, name, number) | {"serving": tunings(folder).get(number)}
+    card = read_card(path, name, number) | with_notes(notes_of(folder), number)
     return Version(name, number, path, card, names_of(number, pointed))
 
 
@@ -231,6 +233,15 @@ def evaluator_of(version: Version) -> Evaluator[Any, Any]:
         config_of(version), schema_of(version)
     )
     return evaluator
+
+
+def notes_of(folder: Path) -> Mapping[str, Mapping[int, Any]]:
+    """What was learned of the versions in `folder` since they were published, by its name in their cards."""
+    return {"serving": tunings(folder), "exports": exports_of(folder)}
+
+
+def with_notes(notes: Mapping[str, Mapping[int, Any]], number: int) -> dict[str, Any]:
+    return {name: known.get(number) for name, known in notes.items()}
 
 
 def folders(store: Store) -> list[Path]:

@@ -1,21 +1,14 @@
-"""How a version is best served, as measured: beside the versions, which nobody changes once published, and
-shown in their cards as `serving`.
-
-models/<name>/serving.json  {"format": 1, "versions": {"3": {"batch": 8, …}}}
-"""
+"""How a version is best served, as measured: shown in its card as `serving`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from penstock.errors import ModelError
-from penstock.registry.card import FORMAT
-from penstock.registry.pointers import LOCK
-from penstock.store import lock, write_atomic
+from penstock.registry.beside import note, noted
 
 SERVING = "serving.json"
 FASTER = ("channels_last", "bf16", "compile")
@@ -74,21 +67,13 @@ class Serving:
 
 def tunings(folder: Path) -> dict[int, dict[str, Any]]:
     """Version -> how it is served, of the model in `folder`."""
-    try:
-        stored = json.loads((folder / SERVING).read_bytes())
-        return {int(number): dict(values) for number, values in stored["versions"].items()}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ModelError(
-            f"{SERVING} of model {folder.name} is damaged; delete it: penstock bench serve {folder.name} "
-            "measures anew"
-        ) from None
+    return noted(folder, SERVING, way_out(folder))
 
 
 def tune(folder: Path, number: int, serving: Serving) -> None:
     """From now on version `number` of the model in `folder` is served like that."""
-    with lock(folder / LOCK):
-        known = tunings(folder) | {number: asdict(serving)}
-        stored = {"format": FORMAT, "versions": {str(n): values for n, values in sorted(known.items())}}
-        write_atomic(folder / SERVING, json.dumps(stored, indent=1).encode() + b"\n")
+    note(folder, SERVING, way_out(folder), number, lambda known: asdict(serving))
+
+
+def way_out(folder: Path) -> str:
+    return f"penstock bench serve {folder.name} measures anew"

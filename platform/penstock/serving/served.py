@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from penstock import catalog
+from penstock import catalog, registry
+from penstock.errors import ModelError
 from penstock.media import Media, media_fields
 from penstock.serving.example import example
+from penstock.store import Store
 from penstock.workload import Workload
 
 
@@ -72,3 +74,24 @@ class Served:
             "example": {"request": self.example, "answer": example(answer) or None},
             "media_types": sorted({kind for field in self.media.values() for kind in field.types}),
         }
+
+
+def choose(store: Store, references: Sequence[str]) -> list[Served]:
+    """The models that `references` name, or all that are live; ModelError names what is missing."""
+    versions = [registry.find(store, reference) for reference in references]
+    if not references:
+        versions = [one for one in registry.models(store) if registry.LIVE in one.aliases]
+    if not versions:
+        raise ModelError("no model is live; train one, or: penstock promote NAME VERSION live")
+    served: dict[str, Served] = {}
+    for version in versions:
+        if version.fault:
+            raise ModelError(f"{version.fault}; to serve the others, name them")
+        registry.verify(version)  # here, in one line, rather than by a replica that does not start
+        if version.name in served and served[version.name].version != version.version:
+            raise ModelError(f"two versions of {version.name!r} are named; one is served at a time")
+        model = Served(version.name, version.version, version.aliases, version.card)
+        if not model.example:
+            raise ModelError(f"workload {model.workload.name!r} declares no example request")
+        served[version.name] = model
+    return list(served.values())

@@ -14,10 +14,10 @@ from time import monotonic, sleep
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Literal
 
-from penstock import cluster, registry
-from penstock.errors import ModelError, PenstockError
+from penstock import cluster
+from penstock.errors import PenstockError
 from penstock.serving.limits import Limits
-from penstock.serving.served import Served
+from penstock.serving.served import choose
 from penstock.serving.versions.loading import Event
 from penstock.serving.versions.rollout import START_S
 from penstock.serving.web import access
@@ -25,7 +25,6 @@ from penstock.serving.web.address import address_of, free_port
 from penstock.store import Store
 
 if TYPE_CHECKING:
-    from penstock.serving.on_ray.deployment import Size
     from penstock.serving.on_ray.rollouts import Rollouts
 
 Ingress = Literal["proxy", "haproxy"]
@@ -124,7 +123,7 @@ def serve(
 
             bounds = limits or Limits()
             _start_serve(bounds, address, port)
-            size = _size(len(chosen), replicas)
+            size = slots.size_of(len(chosen), replicas)
             endpoint.rollouts = Rollouts(
                 opened, models, slots.start(str(opened.root), bounds, size), on_event
             )
@@ -140,27 +139,6 @@ def serve(
             endpoint.stop()
             raise
     return endpoint
-
-
-def choose(store: Store, references: Sequence[str]) -> list[Served]:
-    """The models that `references` name, or all that are live; ModelError names what is missing."""
-    versions = [registry.find(store, reference) for reference in references]
-    if not references:
-        versions = [one for one in registry.models(store) if registry.LIVE in one.aliases]
-    if not versions:
-        raise ModelError("no model is live; train one, or: penstock promote NAME VERSION live")
-    served: dict[str, Served] = {}
-    for version in versions:
-        if version.fault:
-            raise ModelError(f"{version.fault}; to serve the others, name them")
-        registry.verify(version)  # here, in one line, rather than by a replica that does not start
-        if version.name in served and served[version.name].version != version.version:
-            raise ModelError(f"two versions of {version.name!r} are named; one is served at a time")
-        model = Served(version.name, version.version, version.aliases, version.card)
-        if not model.example:
-            raise ModelError(f"workload {model.workload.name!r} declares no example request")
-        served[version.name] = model
-    return list(served.values())
 
 
 def _choose_haproxy(address: str) -> None:
@@ -216,37 +194,25 @@ def _start_ray() -> bool:
     )
 
 
+def http_waits(limits: Limits) -> dict[str, float]:
+    """How long Serve's proxy waits, in the words of its HTTP options."""
+    return {
+        # beyond our own deadline, which answers with a problem
+        "request_timeout_s": limits.deadline_s + limits.body_s + 20,
+        "keep_alive_timeout_s": 5,
+    }
+
+
 def _start_serve(limits: Limits, address: str, port: int) -> None:
     from ray import serve as ray_serve
 
     _quiet()
     ray_serve.start(
         proxy_location="HeadOnly",
-        http_options={
-            "host": address,
-            "port": port,
-            # beyond our own deadline, which answers with a problem
-            "request_timeout_s": limits.deadline_s + limits.body_s + 20,
-            "keep_alive_timeout_s": 5,
-        },
+        http_options={"host": address, "port": port, **http_waits(limits)},
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )
     _quiet()  # starting Serve sets its loggers up anew
-
-
-def _size(models: int, replicas: int) -> Size:
-    """What a version may take, so that every name has room for two."""
-    import ray
-
-    from penstock.serving.on_ray.deployment import Size
-
-    parts = 2 * models * replicas
-    cpus = max(0.01, min(0.5, _share(cluster.available_cpus() - 0.2, parts)))
-    return Size(replicas, cpus, min(1.0, _share(ray.cluster_resources().get("GPU", 0), parts)))
-
-
-def _share(whole: float, parts: int) -> float:
-    return int(100 * whole / parts) / 100
 
 
 def _start_gateway(limits: Limits, gateways: int, keys: Path | None, replicas: int) -> None:

@@ -62,4 +62,5 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "an answer does not depend on the rest of its batch": learning.independent,
     "a bad request is refused and spoils nothing": learning.refuses,
     "records and metrics are well-formed": learning.scores,
+    "what it exports is what it answers with": learning.exports,
 }

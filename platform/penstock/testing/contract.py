@@ -56,7 +56,13 @@ def presets(subject: Subject) -> None:
 def references(subject: Subject) -> None:
     named = subject.workload
     many = [*named.sources.values(), *named.trainers.values()]
-    for reference in [*many, named.decode, named.predictor, named.evaluator, *filter(None, [named.commands])]:
+    for reference in [
+        *many,
+        named.decode,
+        named.predictor,
+        named.evaluator,
+        *filter(None, [named.exporter, named.commands]),
+    ]:
         assert resolve(reference) is not None, f"{reference} is None"
 
 

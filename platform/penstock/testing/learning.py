@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
+from penstock.errors import PenstockError
 from penstock.media import media_fields
 from penstock.testing.compare import close, example_of, said
 from penstock.testing.subject import ROWS, Subject
-from penstock.workload import Refusal
+from penstock.workload import Refusal, resolve
 
 # ---------------------------------------------------------------- batches -> weights
 
@@ -122,3 +124,31 @@ def scores(subject: Subject) -> None:
     for name, value in subject.evaluator.summarise(records.take([0] * len(rows))).items():
         float(value)  # a bootstrap sample may hold one item many times: NaN is a figure, an exception is not
         assert name in summary, f"metric {name!r} appears only in some samples"
+
+
+def exports(subject: Subject) -> None:
+    """Only what needs no ONNX: whether an answer comes through the graphs, and is the same."""
+    from penstock.exporting.parity import answered, calls_of
+
+    if subject.workload.exporter is None:
+        return
+    there = subject.predictor()
+    try:
+        plan = resolve(subject.workload.exporter)(there)
+    except PenstockError:
+        return  # it says why not
+    requests = [plan.ask(request) for request in subject.evaluator.requests(subject.rows)]
+    here = said(answered(subject.predictor(), requests))
+    through: list[Any] = []
+    for name, calls in calls_of(plan.graphs, lambda: through.extend(answered(there, requests))).items():
+        named, shapes = list(plan.graphs[name].inputs.items()), [array.shape for array in calls[0]]
+        fits = len(named) == len(shapes) and all(
+            len(shape) == len(found)
+            and all(isinstance(a, str) or a == b for a, b in zip(shape, found, strict=True))
+            for (_, shape), found in zip(named, shapes, strict=True)
+        )
+        assert fits, f"graph {name!r} is called with shapes {shapes}, not those of {dict(named)}"
+    assert close(here, said(through)), "once it is exported a predictor answers differently"
+    json.dumps([plan.preprocessing, plan.postprocessing])
+    absent = set(plan.assets) - set(subject.dataset.schema.assets)
+    assert not absent, f"the schema has no asset {', '.join(sorted(absent))}"

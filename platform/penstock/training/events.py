@@ -11,6 +11,9 @@ from typing import Any
 
 from penstock.store import explained
 
+BLOCK = 16 * 1024
+"""Bytes of a log's end that are looked at first."""
+
 OnEvent = Callable[[dict[str, Any]], None]
 
 
@@ -32,9 +35,17 @@ class EventLog:
             file.write(line)
 
     def last_with(self, key: str) -> dict[str, Any] | None:
-        """The newest event that holds `key`, or None."""
-        told, _ = self.since(0)
-        return next((event for event in reversed(told) if key in event), None)
+        """The newest event that holds `key`, or None. Reads the log from its end, and no further than needed:
+        `penstock runs` asks this of every run."""
+        end, size = self.end(), BLOCK
+        while end:
+            start = max(0, end - size)
+            told, _ = self.since(start)  # what is left of a line that was cut does not parse
+            found = next((event for event in reversed(told) if key in event), None)
+            if found is not None or start == 0:
+                return found
+            size *= 4
+        return None
 
     def since(self, offset: int) -> tuple[list[dict[str, Any]], int]:
         """The whole lines from byte `offset` on, and where the next call goes on."""

@@ -9,9 +9,8 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -27,6 +26,7 @@ from ray.serve.exceptions import (
     RequestCancelledError,
 )
 
+from penstock.errors import PenstockError
 from penstock.registry import Serving
 from penstock.serving.calls import Lost, Piece, Reply, Unavailable
 from penstock.serving.front import Front
@@ -35,6 +35,7 @@ from penstock.serving.memory import Answered
 from penstock.serving.on_ray import switch
 from penstock.serving.on_ray.deployment import OPTIONS, SWITCH_S
 from penstock.serving.on_ray.outbox import Outbox
+from penstock.serving.versions.rollout import START_S
 from penstock.serving.versions.traffic import Traffic, Way
 from penstock.serving.web.access import Keyring
 from penstock.serving.web.door import App
@@ -146,18 +147,29 @@ def _translated() -> Iterator[None]:
         raise Unavailable("is being started") from None
 
 
+def _switch() -> Any:
+    """The endpoint's switch; waited for where it is started beside the gateways. PenstockError when there is
+    none."""
+    until = monotonic() + START_S
+    while monotonic() < until:
+        with suppress(ValueError):
+            return switch.find()
+        time.sleep(_AGAIN_S)
+    raise PenstockError(f"no endpoint was started within {START_S:.0f} s")
+
+
 class Follower:
     """Keeps a gateway at what the switch says, and the switch at what the gateway counts."""
 
     def __init__(self, handles: Handles, limits: Limits, alone: bool, replicas: int) -> None:
         self._handles, self._replicas = handles, replicas
         self._name = str(uuid.uuid4())
-        self._switch = switch.find()
+        self._switch = _switch()
         self._traffic, self._told = Traffic(-1), 0
         self.front = Front(lambda: self._traffic, handles, limits)
         if not alone:
             self.front.pass_on = lambda one, truth: self._switch.pass_on.remote("feedback", (one, truth))
-            self.front.attempts.pass_on = partial(self._switch.pass_on.remote, "fatal")
+            self.front.attempts.pass_on = lambda key: self._switch.pass_on.remote("fatal", key)
         while self._traffic.number < 0:  # the endpoint has been told how traffic goes before it starts
             self._follow()
         threading.Thread(target=self._run, name="follower", daemon=True).start()
@@ -210,7 +222,9 @@ class Follower:
 class Gateway:
     """The ingress. Built in the replica from plain values."""
 
-    def __init__(self, limits: Mapping[str, Any], keys: str | None, alone: bool, replicas: int) -> None:
+    def __init__(
+        self, limits: Mapping[str, Any], keys: str | None, alone: bool, replicas: int, *beside: Any
+    ) -> None:
         _log_to_stderr()
         sys.setswitchinterval(SWITCH_S)
         self.keyring = Keyring(Path(keys)) if keys else None
@@ -231,9 +245,11 @@ def _log_to_stderr() -> None:
     logger.addHandler(handler)
 
 
-def gateway_app(limits: Limits, gateways: int, keys: Path | None, replicas: int) -> serve.Application:
+def gateway_app(
+    limits: Limits, gateways: int, keys: Path | None, replicas: int, *beside: serve.Application
+) -> serve.Application:
     """The gateway as a Serve application. `keys`: the file of the keys that clients have to show;
-    `replicas`: at least so many of each model."""
+    `replicas`: at least so many of each model; `beside`: deployments that run in the same application."""
     return Gateway.options(  # type: ignore[attr-defined]
         name="Gateway",
         num_replicas=gateways,
@@ -242,4 +258,4 @@ def gateway_app(limits: Limits, gateways: int, keys: Path | None, replicas: int)
         max_ongoing_requests=1024,
         max_queued_requests=1024,
         **OPTIONS,
-    ).bind(asdict(limits), str(keys) if keys else None, gateways == 1, replicas)
+    ).bind(asdict(limits), str(keys) if keys else None, gateways == 1, replicas, *beside)

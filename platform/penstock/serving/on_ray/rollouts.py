@@ -57,6 +57,15 @@ class Rollouts:
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rollouts", daemon=True)
 
+    def adopt(self, traffic: Traffic) -> None:
+        """Goes on, before `start`, from the traffic that another process left."""
+        self.traffic = Traffic(traffic.number, traffic.ways, self.traffic.waiting)
+        for lane in self.lanes:
+            try:
+                lane.adopt([way for way in traffic.ways if way.model.name == lane.name])
+            except ModelError as error:  # its version is gone from the store: another one is loaded
+                self._say(lane.name, str(error))
+
     def start(self) -> None:
         """Begins to look, about four times a second."""
         self.slots.turn(self.traffic)
@@ -68,6 +77,15 @@ class Rollouts:
         if self._thread.ident is not None:
             self._thread.join()
 
+    @property
+    def runs(self) -> bool:
+        """Whether it looks."""
+        return self._thread.is_alive()
+
+    def apps(self) -> list[str]:
+        """Every application that may hold a version."""
+        return [app for lane in self.lanes for app in lane.apps()]
+
     def wait(self, gateways: int, seconds: float) -> None:
         """Until every lane has a version that answers and so many gateways know it; ModelError in one line
         for a lane that cannot have one."""
@@ -76,7 +94,7 @@ class Rollouts:
             for lane in self.lanes:
                 if lane.failed and not lane.ways():
                     raise ModelError(f"{lane.name} cannot be served: {lane.failed}")
-            if monotonic() > until or not self._thread.is_alive():
+            if monotonic() > until or not self.runs:
                 raise PenstockError(
                     f"not ready after {seconds:.0f} s: {', '.join(waiting)}; `penstock doctor` tells more"
                 )

@@ -11,6 +11,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from penstock.cluster import available_cpus
 from penstock.serving.limits import Limits
 from penstock.serving.on_ray import switch
 from penstock.serving.on_ray.deployment import Size, model_app
@@ -65,6 +66,10 @@ class ServeSlots:
         """Tells the gateways how traffic goes from now on."""
         ray.get(self.switch.turn.remote(traffic.plain()))
 
+    def known(self) -> Traffic:
+        """The traffic as the switch knows it; number 0 and empty where it knows none."""
+        return Traffic.of(ray.get(self.switch.known.remote()))
+
     def turned(self, traffic: Traffic) -> bool:
         """Whether the switch still knows it: started anew, it does not."""
         return bool(ray.get(self.switch.number.remote()) == traffic.number)
@@ -87,9 +92,20 @@ class ServeSlots:
         ray.kill(self.switch)
 
 
-def start(store: str, limits: Limits, size: Size) -> ServeSlots:
-    """The slots of the endpoint that this process starts."""
-    return ServeSlots(store, limits, size, switch.start())
+def start(store: str, limits: Limits, size: Size, kept: bool = False) -> ServeSlots:
+    """The slots of the endpoint that this process starts. `kept`: they outlive the process."""
+    return ServeSlots(store, limits, size, switch.start(kept))
+
+
+def size_of(models: int, replicas: int) -> Size:
+    """What a version may take of this cluster, so that every name has room for two."""
+    parts = 2 * models * replicas
+    cpus = max(0.01, min(0.5, _share(available_cpus() - 0.2, parts)))
+    return Size(replicas, cpus, min(1.0, _share(ray.cluster_resources().get("GPU", 0), parts)))
+
+
+def _share(whole: float, parts: int) -> float:
+    return int(100 * whole / parts) / 100
 
 
 def cause(application: Any) -> str:

@@ -105,9 +105,14 @@ class Switch:
         return self.counts
 
 
-def start() -> Any:
-    """The switch of the endpoint that this process starts."""
-    return Switch.options(name=NAME, namespace=NAMESPACE).remote()  # type: ignore[attr-defined]
+def start(kept: bool = False) -> Any:
+    """The switch of the endpoint that this process starts. `kept`: it outlives the process, and the next one
+    finds it as it was."""
+    lifetime = "detached" if kept else None
+    options = Switch.options(  # type: ignore[attr-defined]
+        name=NAME, namespace=NAMESPACE, lifetime=lifetime, get_if_exists=kept
+    )
+    return options.remote()
 
 
 def find() -> Any:

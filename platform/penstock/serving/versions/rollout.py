@@ -75,10 +75,25 @@ class Lane:
             return None
         return self._idle.version.reference if self._idle.version else self.name
 
+    def apps(self) -> list[str]:
+        """The applications that hold versions."""
+        return [slot.app for slot in (self._main, self._idle) if slot.version is not None]
+
     def _served(self, version: Version) -> Served:
         names = [alias for alias, number in self._pointers.aliases.items() if number == version.version]
         names.sort(key=lambda alias: (alias != LIVE, alias))
         return Served(version.name, version.version, tuple(names), version.card)
+
+    def adopt(self, ways: Sequence[Way]) -> None:
+        """Goes on from where another process left this name: who answers stays, a candidate begins anew with
+        the share that is asked for. ModelError when the registry does not know the version."""
+        taken = [
+            Slot(way.app, registry.find(self.store, way.model.title), True, way.able, self.clock())
+            for way in ways
+        ]
+        if taken:
+            free = [slot for slot in (self._main, self._idle) if slot.app != taken[0].app]
+            self._main, self._idle = (taken + free)[:2]
 
     # ---------------------------------------------------------------- one look at everything
 

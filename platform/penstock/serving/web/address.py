@@ -9,19 +9,19 @@ import socket
 from penstock.errors import PenstockError
 
 
-def address_of(host: str, keys: bool) -> tuple[str, bool]:
-    """The address to listen on, and whether it is this machine's own. PenstockError when it is not, and
-    there are no access `keys`."""
+def address_of(host: str, keys: bool, setting: str = "--host") -> tuple[str, bool]:
+    """The address to listen on, and whether it is this machine's own. PenstockError, naming the `setting`,
+    when it is not, and there are no access `keys`."""
     address = "127.0.0.1" if host == "localhost" else host
     try:
         local = ipaddress.ip_address(address).is_loopback
     except ValueError:
         raise PenstockError(
-            f"--host {host!r} is not an IP address; 127.0.0.1 is this machine alone"
+            f"{setting} {host!r} is not an IP address; 127.0.0.1 is this machine alone"
         ) from None
     if not local and not keys:
         raise PenstockError(
-            f"--host {host} can be reached from other machines, and there are no access keys; "
+            f"{setting} {host} can be reached from other machines, and there are no access keys; "
             f"penstock keys add"
         )
     return address, local
