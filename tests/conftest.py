@@ -41,7 +41,13 @@ def pytest_configure(config: pytest.Config) -> None:
     # started in the background, the suite and all that it starts would not hear Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # a developer's own store and cluster must not be touched by a test
-    for name in ("PENSTOCK_STORE", "PENSTOCK_TRACK", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+    for name in (
+        "PENSTOCK_STORE",
+        "PENSTOCK_TRACK",
+        "MLFLOW_TRACKING_URI",
+        "RAY_ADDRESS",
+        "RAY_API_SERVER_ADDRESS",
+    ):
         os.environ.pop(name, None)
 
 

@@ -36,6 +36,7 @@ _HOMES = {
     "run_demo": "penstock.demo",
     "runs": "penstock.api",
     "serve": "penstock.serving.server",
+    "submit": "penstock.jobs.submission",
     "train": "penstock.experiment",
     "workloads": "penstock.api",
     "write_report": "penstock.report",

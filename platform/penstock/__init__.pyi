@@ -13,6 +13,7 @@ from penstock.evaluation import compare as compare
 from penstock.evaluation import evaluate as evaluate
 from penstock.experiment import train as train
 from penstock.exporting import export as export
+from penstock.jobs.submission import submit as submit
 from penstock.prediction import predict as predict
 from penstock.report import write_report as write_report
 from penstock.serving.on_ray.switch import handle as handle

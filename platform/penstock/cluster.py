@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from penstock import head
 from penstock.errors import PenstockError
 
 SETTINGS = {
@@ -39,15 +40,20 @@ def ensure_ray(cpus: int | None = None, dashboard: bool = False) -> None:
     names, or a local one with `cpus` logical CPUs (default: the machine's).
 
     The local one asks for a token on the dashboard, Jobs and every internal port, and prints
-    nothing. PenstockError when RAY_ADDRESS cannot be reached or Ray does not start.
+    nothing. PenstockError when the cluster cannot be joined (nobody there, the token, other versions; known
+    within seconds) or Ray does not start.
     """
-    _configure()
+    address = os.environ.get("RAY_ADDRESS")
+    _configure(create_token=not elsewhere())
     import ray
 
     if ray.is_initialized():
         return
-    address = os.environ.get("RAY_ADDRESS")
+    if address and elsewhere() and address != "auto":
+        head.demand(address)
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "penstock"}
+    from ray.exceptions import RayError
+
     try:
         if address:
             ray.init(address=address, **quiet)
@@ -61,13 +67,13 @@ def ensure_ray(cpus: int | None = None, dashboard: bool = False) -> None:
             )
         # a node that dies would be told of on stdout, log_to_driver or not, between lines of JSON
         ray._private.worker._worker_logs_enabled = False
-    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError, RayError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         if address:
             raise PenstockError(
-                f"no Ray cluster answers at RAY_ADDRESS={address}; start it, unset RAY_ADDRESS for a local "
-                f"one, or set RAY_AUTH_TOKEN if it asks for a token"
+                f"cannot join the cluster of RAY_ADDRESS={address}: {first}; see that its token is in "
+                f"RAY_AUTH_TOKEN or ~/.ray/auth_token, or unset RAY_ADDRESS for a local one"
             ) from error
-        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise PenstockError(f"cannot start a local Ray: {first}; `penstock doctor` tells more") from error
 
 
@@ -77,6 +83,11 @@ def shutdown() -> None:
         import ray
 
         ray.shutdown()
+
+
+def elsewhere() -> bool:
+    """Whether RAY_ADDRESS names a cluster that lives without this process."""
+    return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
 
 
 def available_cpus() -> int:
@@ -89,13 +100,14 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _configure() -> None:
+def _configure(create_token: bool) -> None:
     given = os.environ.get("RAY_AUTH_MODE")
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if os.environ["RAY_AUTH_MODE"].lower() != "token":
         return
-    _create_token()
+    if create_token:  # another's cluster has one already, and a new one would be the wrong one
+        _create_token()
     if given is None and "ray" in sys.modules:
         # Ray read its settings when it was imported; without this it would start with tokens off
         from ray._raylet import Config  # type: ignore[attr-defined]
@@ -107,8 +119,7 @@ def _create_token() -> None:
     """Ray would create the file itself, but readable by everybody."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    path = head.token_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # linked into place whole: another process never reads half a token

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from penstock import catalog, clusterfile
+from penstock import catalog, clusterfile, head
 from penstock.errors import PenstockError
 from penstock.store import Store, write_atomic
 
@@ -126,7 +126,7 @@ def token() -> Iterator[Finding]:
         remedy = "unset RAY_AUTH_MODE: whoever reaches Ray's ports can run code"
         yield Finding("Ray's token", False, f"RAY_AUTH_MODE={mode}", remedy)
         return
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path = head.token_path()
     if os.environ.get("RAY_AUTH_TOKEN"):
         yield Finding("Ray's token", True, "in RAY_AUTH_TOKEN")
     elif not path.exists():
@@ -138,20 +138,16 @@ def token() -> Iterator[Finding]:
 
 def cluster() -> Iterator[Finding]:
     address = os.environ.get("RAY_ADDRESS", "")
-    host, _, number = address.removeprefix("ray://").rpartition(":")
     if not address:
         yield Finding("Ray", True, "a local one is started when needed (RAY_ADDRESS names none)")
-    elif not host or not number.isdecimal():
-        yield Finding(
-            "Ray", address in ("auto", "local"), f"RAY_ADDRESS={address}", "write HOST:PORT, or unset it"
-        )
-    else:
-        remedy = "nothing answers there: start the cluster, or unset RAY_ADDRESS"
-        try:
-            socket.create_connection((host, int(number)), timeout=3).close()
-            yield Finding("Ray", True, f"RAY_ADDRESS={address}")
-        except OSError as error:
-            yield Finding("Ray", False, f"RAY_ADDRESS={address}: {error.strerror or error}", remedy)
+        return
+    try:
+        if address not in ("auto", "local"):
+            head.demand(address)
+        yield Finding("Ray", True, f"RAY_ADDRESS={address}")
+    except PenstockError as error:
+        found, _, remedy = str(error).rpartition("; ")
+        yield Finding("Ray", False, found, remedy)
 
 
 def port() -> Iterator[Finding]:

@@ -37,7 +37,8 @@ def heavy_after(code: str) -> set[str]:
 
 def test_help_and_config_errors_import_nothing_heavy() -> None:
     ends = "try:\n    main()\nexcept SystemExit: pass"
-    for words in (["--help"], ["train", "--help"], ["train", "speech", "optim.lrr=1"], ["trian"]):
+    quick = (["--help"], ["train", "--help"], ["train", "speech", "optim.lrr=1"], ["trian"])
+    for words in (*quick, ["submit", "--help"], ["submit", "--", "trian"]):
         # the toy workload itself imports torch: it stands for one that could be lighter
         words = ["speech" if word == "toy" else word for word in words]
         assert (
@@ -68,7 +69,8 @@ def test_every_help_ends_with_a_working_example(verb: str) -> None:
 
 def test_the_verbs_of_this_version_are_all_tcli() -> None:
     wanted = (
-        "list new doctor prepare train evaluate predict compare models promote export keys serve runs report"
+        "list new doctor prepare train evaluate predict compare models promote export keys serve runs report "
+        "submit jobs"
     )
     assert sorted([*wanted.split(), "bench", "check", "demo"]) == VERBS
 

@@ -4,7 +4,15 @@ What is heavy (torch, Ray, matplotlib) is imported inside the verbs, so that hel
 config come in well under a second.
 """
 
-from penstock.cli import access, exporting, judging, keeping, making, running  # each registers its verbs
+from penstock.cli import (  # each registers its verbs
+    access,
+    exporting,
+    jobs,
+    judging,
+    keeping,
+    making,
+    running,
+)
 from penstock.cli.shell import app, main
 
-__all__ = ["access", "app", "exporting", "judging", "keeping", "main", "making", "running"]
+__all__ = ["access", "app", "exporting", "jobs", "judging", "keeping", "main", "making", "running"]

@@ -39,6 +39,7 @@ class Shell:
     json: bool = False
     store: str | None = None
     out: TextIO = field(default_factory=lambda: sys.stdout)
+    code: int = 0  # to end with, where a verb passes on another command's exit code
 
     def say(self, *lines: str) -> None:
         """Lines for a person; left out with --json."""
@@ -109,9 +110,10 @@ def penstock(context: typer.Context, json: JsonOption = False, store: StoreOptio
 
 
 def verb(
-    example: str, stopped: str = "stopped", name: str | None = None
+    example: str, stopped: str = "stopped", name: str | None = None, words_last: bool = False
 ) -> Callable[[Callable[..., dict[str, Any]]], Callable[..., None]]:
-    """Registers `run(shell, …) -> result`. `example` ends its --help; `stopped` is said on Ctrl-C."""
+    """Registers `run(shell, …) -> result`. `example` ends its --help; `stopped` is said on Ctrl-C. With
+    `words_last` all that follows the first argument belongs to the arguments, options too."""
 
     def register(run: Callable[..., dict[str, Any]]) -> Callable[..., None]:
         hints = typing.get_type_hints(run, include_extras=True)
@@ -135,12 +137,18 @@ def verb(
                 except KeyboardInterrupt:
                     complain(stopped)
                     raise typer.Exit(130) from None
+            if shell.code:
+                raise typer.Exit(shell.code)
 
         # what typer reads, in place of `run`'s own
         vars(command)["__signature__"] = inspect.Signature(parameters)
         command.__annotations__ = {each.name: each.annotation for each in parameters}
         del command.__wrapped__
-        app.command(name or run.__name__, epilog=f"Example:  penstock {example}")(command)
+        app.command(
+            name or run.__name__,
+            epilog=f"Example:  penstock {example}",
+            context_settings={"allow_interspersed_args": not words_last},
+        )(command)
         return command
 
     return register

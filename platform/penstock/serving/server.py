@@ -62,7 +62,7 @@ class Endpoint:
                 self.rollouts.stop()
             with suppress(RayServeException):  # where Serve never came up
                 ray_serve.delete(GATEWAY)  # first: requests on their way still find their model
-                if not self._owns_ray:
+                if not self._owns_ray or cluster.elsewhere():  # Serve would outlive this process
                     ray_serve.shutdown()
                     if self.rollouts:
                         self.rollouts.slots.close()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 
-from penstock.cluster import available_cpus, ensure_ray
+from penstock.cluster import available_cpus, elsewhere, ensure_ray
 from penstock.errors import RunError
 from penstock.training.health import TIMEOUT_S
 
@@ -32,13 +31,13 @@ class Means:
     @property
     def alone(self) -> bool:
         """Whether one process on this machine does it all, so that Ray is not needed."""
-        return self.workers == 1 and self.max_workers <= 1 and not _elsewhere()
+        return self.workers == 1 and self.max_workers <= 1 and not elsewhere()
 
 
 def means(workers: Workers | None, threads: int | None, cpus: int | None, gpus: float | None) -> Means:
     """What was asked for; where nothing was, one worker per GPU, else one per CPU core up to 4. RunError when
     there are too few CPUs for it. `cpus`: logical CPUs of the local Ray that is yet to be started."""
-    if _elsewhere():
+    if elsewhere():
         ensure_ray()
     count = available_cpus() if cpus is None or _ray_runs() else cpus
     found = _gpus()
@@ -59,10 +58,6 @@ def demand_cpus(workers: int, threads: int, cpus: int) -> None:
             f"{workers} workers{each} need {need} CPUs and there are {cpus}; "
             f"lower --workers, or declare more with --cpus {need}"
         )
-
-
-def _elsewhere() -> bool:
-    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def _ray_runs() -> bool:

@@ -1,0 +1,1 @@
+"""Any verb as a Ray job: the code goes along, the log comes back, the exit code is the job's."""

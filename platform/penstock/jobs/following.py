@@ -1,0 +1,63 @@
+"""A job's log, followed to its end over connections that break: every line once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from penstock.errors import PenstockError
+from penstock.jobs.client import Job, Unreachable
+
+PATIENCE_S = 300.0
+_LONGEST_PAUSE_S = 5.0
+
+
+class Server(Protocol):
+    """What of a Dashboard is needed here."""
+
+    def tail(self, job: str) -> Iterator[str]: ...
+    def log(self, job: str) -> str: ...
+    def find(self, job: str) -> Job: ...
+
+
+def follow(server: Server, job: str, patience_s: float = PATIENCE_S, pause_s: float = 0.5) -> Iterator[str]:
+    """The log of `job` as it grows, in pieces, until the job is over and all of its log has been given.
+
+    Each connection tells the log from its start, so what has been given already is left out by counting
+    characters. Unreachable when nobody has answered for `patience_s`; the first pause between two attempts is
+    `pause_s`. PenstockError: no such job, the token.
+    """
+    given = 0
+    pause, heard = pause_s, time.monotonic()
+    while True:
+        try:
+            # a connection ends when the job does, and also when the server's own agent is lost
+            if server.find(job).over:
+                if rest := server.log(job)[given:]:
+                    yield rest
+                return
+            heard, seen = time.monotonic(), 0
+            for text in server.tail(job):
+                pause, heard = pause_s, time.monotonic()
+                seen += len(text)
+                if seen > given:
+                    yield text[given - seen :]
+                    given = seen
+        except Unreachable as error:
+            if time.monotonic() - heard > patience_s:
+                raise Unreachable(
+                    f"{error}; the job may well go on: penstock jobs logs {job} --follow"
+                ) from None
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+def ending(server: Server, job: str, wait_s: float) -> Job:
+    """The job once it is over, as the cluster describes it; PenstockError after `wait_s`."""
+    until = time.monotonic() + wait_s
+    while not (found := server.find(job)).over:
+        if time.monotonic() > until:
+            raise PenstockError(f"job {job} is still {found.status} after {wait_s:.0f} s; penstock jobs list")
+        time.sleep(0.5)
+    return found

@@ -1,0 +1,177 @@
+"""The verb submit: what a job is made of, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+from penstock import catalog
+from penstock.cluster import SETTINGS
+from penstock.errors import PenstockError
+from penstock.jobs.client import COMMAND, Dashboard, Job, find_address
+from penstock.jobs.following import ending, follow
+from penstock.jobs.wheel import Wheel, amount, make
+from penstock.store import Store
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_LAST_S = 30.0
+_OWN = ("RAY_AUTH_MODE", "RAY_worker_niceness")  # settings that are the cluster's own affair
+STOP_S = 60
+"""Seconds that a stopped job has to end in order; then it is killed."""
+
+
+def submit(
+    words: Sequence[str],
+    *,
+    address: str | None = None,
+    job: str | None = None,
+    wait: bool = True,
+    cpus: float = 0.0,
+    gpus: float = 0.0,
+    installed: bool = False,
+    store: str | Store | None = None,
+    show: Callable[[str], None] = lambda text: print(text, end="", flush=True),
+    say: Callable[[str], None] = print,
+) -> Job:
+    """Runs `penstock WORDS…` as a job of the cluster whose dashboard is at `address` (default:
+    RAY_API_SERVER_ADDRESS, RAY_ADDRESS), and returns what became of it (`status`, `exit_code`).
+
+    Penstock and the third-party workloads installed here are sent along as wheels, unless the cluster has
+    them `installed`. The same `job` (its submission id) with the same words again follows what is there.
+    `cpus` and `gpus` are reserved for the command itself, beside what it asks for by itself. `show` gets the
+    log in pieces, `say` a line at a time about what is done; without `wait` it returns once the cluster has
+    the job. PenstockError: no such cluster, its token or versions, a package too large, an id taken by
+    another command.
+    """
+    dashboard = Dashboard(find_address(address))
+    started = start(
+        dashboard, words, job=job, cpus=cpus, gpus=gpus, installed=installed, store=store, say=say
+    )
+    return watch(dashboard, started.id, show) if wait else started
+
+
+def start(
+    dashboard: Dashboard,
+    words: Sequence[str],
+    *,
+    job: str | None,
+    cpus: float,
+    gpus: float,
+    installed: bool,
+    store: str | Store | None,
+    say: Callable[[str], None],
+) -> Job:
+    """The job, on the cluster, as it is now; it may have been there before."""
+    if not words:
+        raise PenstockError("nothing to submit; write the verb after --: penstock submit -- train pathology")
+    chosen = f"{words[0]}-{uuid.uuid4().hex[:8]}" if job is None else job
+    if not _ID.fullmatch(chosen):
+        raise PenstockError(f"--id {chosen!r}: up to 100 letters, digits and ._- are taken")
+    tokens = dashboard.check()
+    there = dashboard.job(chosen) if job is not None else None
+    if there is None:
+        root = _root(store, dashboard, say)
+        packages = [] if installed else list(_sent(dashboard, say))
+        dashboard.submit(
+            {
+                "submission_id": chosen,
+                # from / : what lies where Ray was started must not be taken for a package
+                "entrypoint": f"cd / && exec python -m penstock {shlex.join(words)}",
+                "entrypoint_num_cpus": cpus,
+                "entrypoint_num_gpus": gpus,
+                "metadata": {COMMAND: json.dumps(list(words))},
+                "runtime_env": _environment(packages, root, tokens),
+            }
+        )
+        there = dashboard.find(chosen)
+        say(f"job {chosen}: penstock {shlex.join(words)}")
+    else:
+        say(f"job {chosen} is there already, {there.status.lower()}; another --id runs the command anew")
+    # also where somebody else was faster with the same id
+    if there.words != tuple(words):
+        ran = f"penstock {shlex.join(there.words)}" if there.words is not None else there.entrypoint
+        raise PenstockError(f"job {chosen!r} is there already, as {ran[:200]!r}; choose another --id")
+    return there
+
+
+def watch(dashboard: Dashboard, job: str, show: Callable[[str], None]) -> Job:
+    """The job once it is over; `show` gets its log in pieces meanwhile."""
+    for text in follow(dashboard, job):
+        show(text)
+    return ending(dashboard, job, _LAST_S)
+
+
+def cause(job: Job, log_end: str) -> str:
+    """Why a job failed, in one line: the last one of its log, else what Ray says."""
+    if job.exit_code == 127 and "not found" in log_end:
+        return "the cluster's node has no `python` on its PATH; start Ray there from within its environment"
+    lines = [line for line in (log_end if job.exit_code is not None else job.message).splitlines() if line]
+    return (lines[-1] if lines else job.message or "no reason given").removeprefix("penstock: ")[:400]
+
+
+def _sent(dashboard: Dashboard, say: Callable[[str], None]) -> Iterator[str]:
+    """The URIs of what the job needs, each on the cluster by then."""
+    for wheel in wheels(say):
+        held = dashboard.has(wheel.package)
+        largest = ", ".join(f"{name} {amount(size)}" for name, size in wheel.largest)
+        say(
+            f"{wheel.name}: a wheel of {amount(len(wheel.data))}"
+            + (", on the cluster already" if held else f"; largest files: {largest}")
+        )
+        if not held:
+            dashboard.upload(wheel.package, wheel.data)
+        yield f"gcs://{wheel.package}"
+
+
+def wheels(say: Callable[[str], None]) -> list[Wheel]:
+    """Penstock's and those of the third-party workloads. One that cannot be made is left out, and said."""
+    try:
+        own = distribution("penstock")
+    except PackageNotFoundError:
+        raise PenstockError(
+            "penstock is not installed here, so no wheel can be made; pip install it"
+        ) from None
+    made = [make(own)]
+    others: dict[str, Distribution] = {}
+    for point in catalog.installed().values():
+        if point.dist is not None and point.dist.name != own.name:
+            others.setdefault(point.dist.name, point.dist)
+    for name in sorted(others):
+        try:
+            made.append(make(others[name]))
+        except PenstockError as error:
+            say(f"not sent: {error}")
+    return made
+
+
+def _root(store: str | Store | None, dashboard: Dashboard, say: Callable[[str], None]) -> str:
+    """What PENSTOCK_STORE is for the job."""
+    named = str(store.root if isinstance(store, Store) else store or os.environ.get("PENSTOCK_STORE") or "")
+    if "://" in named:
+        return named
+    root = str(Path(named or "~/.penstock").expanduser().absolute())
+    if not dashboard.local:
+        say(
+            f"store: {root}; every node of the cluster has to see this folder, or pass --store s3://BUCKET/PREFIX"
+        )
+    return root
+
+
+def _environment(packages: Sequence[str], root: str, tokens: bool) -> dict[str, Any]:
+    """The job's runtime_env. Neither token nor key is in it: the cluster's nodes have their own."""
+    variables = {name: value for name, value in SETTINGS.items() if name not in _OWN}
+    variables |= {
+        "PENSTOCK_STORE": root,
+        "RAY_JOB_STOP_SIGNAL": "SIGINT",  # what a verb takes for Ctrl-C, and leaves in order
+        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S),
+    }
+    if not tokens:
+        variables["RAY_AUTH_MODE"] = "disabled"
+    return {"env_vars": variables, **({"py_modules": list(packages)} if packages else {})}
