@@ -84,7 +84,7 @@ def main() -> None:
     (folder / "ray").mkdir()
     from penstock.cluster import _configure
 
-    _configure()
+    _configure(create_token=True)
     from ray._raylet import GcsClient
     from ray.cluster_utils import Cluster
     from ray.core.generated import autoscaler_pb2
