@@ -102,7 +102,7 @@ def promote(
 
 
 def runs(*, store: Store | None = None) -> list[dict[str, Any]]:
-    """Every run of the store, and how far it came."""
+    """Every run of the store, how far it came, and what it waits for."""
     from penstock import experiment
 
     return [dict(row) for row in experiment.runs(store or Store.open())]

@@ -65,6 +65,8 @@ def ensure_ray(cpus: int | None = None, dashboard: bool = False) -> None:
                 _temp_dir=_temp_dir(),
                 **quiet,
             )
+        # a node that dies would be told of on stdout, log_to_driver or not, between lines of JSON
+        ray._private.worker._worker_logs_enabled = False
     except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError, RayError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         if address:

@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -208,6 +210,13 @@ def test_an_outcome_is_committed_once_and_checked(run: Run) -> None:
     assert run.outcome() is None  # made again from the last checkpoint
 
 
+def test_a_run_that_is_being_made_is_not_listed(store: Store, run: Run) -> None:
+    aside = store.runs / ".tmp-4164-d5610c7a3fe1"
+    aside.mkdir()
+    (aside / "run.json").write_bytes((run.path / "run.json").read_bytes())
+    assert folders.names(store) == [run.name]
+
+
 def test_the_newest_event_is_found_from_the_log_s_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     events = EventLog(run.path / "events.jsonl")
     lines = [{"event": "step", "step": n, "nested": {"step": -1}} for n in range(3_000)]
@@ -239,8 +248,25 @@ def test_events_are_followed_across_a_line_cut_short(run: Run) -> None:
     assert since(offset) == []
     events.append({"event": "resume", "step": 1})
     events.append({"event": "step", "step": 2})
-    assert since(offset) == [("step", 2)]
+    assert since(offset) == [("resume", 1), ("step", 2)]
     assert (events.last_with("step") or {})["step"] == 2
+
+
+def test_several_processes_write_events_and_none_is_lost(run: Run) -> None:
+    writer = """
+import sys
+from pathlib import Path
+from penstock.training.events import EventLog
+for i in range(200):
+    EventLog(Path(sys.argv[1])).append({"event": "step", "step": i, "by": sys.argv[2], "more": "x" * 20_000})
+"""
+    events = EventLog(run.path / "events.jsonl")
+    command = [sys.executable, "-c", writer, str(events.path)]
+    writers = [subprocess.Popen([*command, str(number)]) for number in range(3)]
+    assert [each.wait(60) for each in writers] == [0, 0, 0]
+    told, _ = events.since(0)
+    for number in range(3):
+        assert [event["step"] for event in told if event["by"] == str(number)] == list(range(200))
 
 
 def test_a_damaged_result_is_one_line(run: Run) -> None:

@@ -146,14 +146,17 @@ def fraction(text: str | None) -> float | None:
 
 @verb("runs")
 def runs(shell: Shell) -> dict[str, Any]:
-    """What ran, and how far it came."""
+    """What ran, how far it came, and what a run that waits is waiting for."""
     from penstock.api import runs as all_runs
     from penstock.store import Store
 
     rows = all_runs(store=Store.open(shell.store))
     if rows:
-        keys = [key for key in rows[0] if isinstance(rows[0][key], str | int | float | None)]
-        shell.table(keys, [["-" if row.get(key) is None else row.get(key) for key in keys] for row in rows])
+        keys = [key for key in rows[0] if key != "waits_for"]  # too long for a column
+        shell.table(keys, [["-" if row[key] is None else row[key] for key in keys] for row in rows])
+        for row in rows:
+            if row["waits_for"]:
+                shell.say(f"{row['run']} waits: {row['waits_for']}")
     else:
         shell.say("no runs yet; `penstock train WORKLOAD` makes one")
     return {"runs": rows}

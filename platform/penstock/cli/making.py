@@ -116,6 +116,10 @@ def train(
     gpus_per_worker: Annotated[
         float | None, typer.Option(min=0, help="Default: 1 where there are GPUs, else 0.")
     ] = None,
+    health_timeout: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="SECONDS", help="Without a step for so long a worker hangs: 120."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and every random draw.")] = 0,
     name: Annotated[
         str | None, typer.Option(metavar="RUN", help="Default: the workload and a hash of what is asked.")
@@ -156,6 +160,7 @@ def train(
             threads=threads,
             cpus=cpus,
             gpus_per_worker=gpus_per_worker,
+            health_timeout_s=health_timeout,
             seed=seed,
             name=name,
             fresh=fresh,

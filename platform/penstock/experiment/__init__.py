@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from penstock import agents, catalog
 from penstock.config import build, to_dict
 from penstock.errors import PenstockError, nearest
+from penstock.experiment.queue import runs
 from penstock.experiment.result import TrainResult, finish, stand
 from penstock.store import Store
 from penstock.tracking import targets
@@ -42,6 +43,7 @@ def train(
     threads: int | None = None,
     cpus: int | None = None,
     gpus_per_worker: float | None = None,
+    health_timeout_s: float | None = None,
     seed: int = 0,
     name: str | None = None,
     fresh: bool = False,
@@ -58,7 +60,9 @@ def train(
 
     The same call again goes on where an earlier one was stopped; a finished run gives its result and trains
     nothing. `threads` and `workers`: of each worker and how many; a run that goes on keeps its own.
-    `live_first`: whether the first version of a name becomes live (default: unless the data is synthetic).
+    `health_timeout_s`: without a step for so long a worker is killed, and the others go on with a new one
+    (default: health.TIMEOUT_S). `live_first`: whether the first version of a name becomes live (default:
+    unless the data is synthetic).
     `track`: "tensorboard[:DIR]", "mlflow[:URI]"; default: what PENSTOCK_TRACK names, commas between them.
     PenstockError names what cannot be; RunFailed says how training went wrong.
     """
@@ -71,6 +75,8 @@ def train(
     config = build(workload.config, workload.presets[preset or "default"], config_file, overrides)
     store = store or Store.open()
     asked = means(workers, threads, cpus, gpus_per_worker)
+    if health_timeout_s is not None:
+        asked = dataclasses.replace(asked, health_timeout_s=health_timeout_s)
     dataset = _prepare(workload, data or "synthetic", config, store, skip_bad, cpus, tell)
     spec = RunSpec(
         workload=workload.name,
@@ -104,30 +110,6 @@ def default_name(spec: RunSpec) -> str:
     """The workload and a hash of all that decides the result: the same command again means the same run."""
     asked = json.dumps([spec.config, spec.dataset, spec.seed, spec.start_from], sort_keys=True)
     return f"{spec.workload[:55]}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
-
-
-def runs(store: Store) -> list[dict[str, Any]]:
-    """Every run of the store, by name: what it trains, its state (finished, running, stopped), how far it is
-    and what it published."""
-    rows: list[dict[str, Any]] = []
-    for name in folders.names(store):
-        run = Run.open(store, name)
-        result = run.result or {}
-        event = EventLog(run.path / "events.jsonl").last_with("step") or {}
-        state = "finished" if result else "running" if run.driver_alive() else "stopped"
-        rows.append(
-            {
-                "run": name,
-                "workload": run.spec.workload,
-                "state": state,
-                "step": result.get("steps", event.get("step", 0)),
-                "steps": result.get("steps", event.get("steps")),
-                "attempts": len(run.attempts),
-                "workers": run.spec.workers,
-                "version": f"{result['model']}@{result['version']}" if result else None,
-            }
-        )
-    return rows
 
 
 # ---------------------------------------------------------------- the parts

@@ -14,7 +14,7 @@ from penstock.errors import ModelError
 from penstock.evaluation import intervals, score
 from penstock.registry import Version
 from penstock.store import Store
-from penstock.training.events import OnEvent
+from penstock.training.events import EventLog, OnEvent
 from penstock.training.run import Run
 from penstock.workload import Model, Workload, resolve
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class TrainResult:
     """What `train` made. `metrics`: on the test split, `{value, low, high}` with 95 % intervals; `attempts`:
-    where each start of training began; `seconds`: of the call that finished the run."""
+    where each start of training began; `seconds`: of the call that finished the run;
+    `stragglers`: slow workers, with `rank`, `node`, `step_s` and `factor` of the others' median."""
 
     run: str
     workload: str
@@ -45,6 +46,7 @@ class TrainResult:
     loss_curve_sha256: str
     weights_sha256: str
     report: str
+    stragglers: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As `penstock train --json` prints it."""
@@ -93,11 +95,19 @@ def finish(
         loss_curve_sha256=facts["loss_curve_sha256"],
         weights_sha256=version.card["weights_sha256"],
         report=str(run.path / "report.html"),
+        stragglers=stragglers(run),
     )
     run.write_result(result.to_json())
     write_report(run.name, store=store)
     tell({"event": "published", "model": version.name, "version": version.version})
     return result
+
+
+def stragglers(run: Run) -> list[dict[str, Any]]:
+    """What the run's log says about slow workers, for people to read."""
+    told, _ = EventLog(run.path / "events.jsonl").since(0)
+    keys = ("rank", "node", "factor", "step_s")
+    return [{key: event[key] for key in keys} for event in told if event.get("event") == "straggler"]
 
 
 def stand(

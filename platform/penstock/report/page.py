@@ -205,10 +205,15 @@ def how(run: RunFacts) -> list[tuple[str, str]]:
         ("published step", result.get("best_step")),
         ("items/s", f"{result['items_per_s']:.1f}" if result.get("items_per_s") else None),
         ("seconds", f"{result['seconds']:.1f}" if result.get("seconds") else None),
+        *(("slow worker", slow_worker(slow)) for slow in result.get("stragglers", ())),
         ("loss curve sha256", result.get("loss_curve_sha256")),
         ("weights sha256", result.get("weights_sha256")),
     ]
     return [(name, str(value)) for name, value in rows if value is not None]
+
+
+def slow_worker(slow: Mapping[str, Any]) -> str:
+    return f"{slow['rank']} on node {slow['node']}: {slow['factor']:.1f} times the others' median step"
 
 
 def commands(page: Page) -> Sequence[str]:

@@ -1,8 +1,9 @@
-"""What a run says while it works, through a file: rank 0 writes it, the driver follows."""
+"""What a run says while it works, through a file: rank 0 and the controller write, the driver follows."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,9 +24,15 @@ class EventLog:
         self.path = path
 
     def append(self, event: Mapping[str, Any]) -> None:
-        with explained(self.path), self.path.open("ab") as file:
-            spent = {"time": time.time(), "cpu_s": time.process_time()}  # what `penstock bench train` reads
-            file.write(json.dumps({**event, **spent}).encode() + b"\n")
+        """Several processes may: a line is one write, so lines do not mix."""
+        spent = {"time": time.time(), "cpu_s": time.process_time()}  # what `penstock bench train` reads
+        line = json.dumps({**event, **spent}).encode() + b"\n"
+        with explained(self.path), self.path.open("a+b", buffering=0) as file:
+            if end := file.seek(0, os.SEEK_END):
+                file.seek(end - 1)
+                if file.read(1) != b"\n":
+                    line = b"\n" + line  # a writer was killed in the middle of its own
+            file.write(line)
 
     def last_with(self, key: str) -> dict[str, Any] | None:
         """The newest event that holds `key`, or None. Reads the log from its end, and no further than needed:
@@ -60,6 +67,6 @@ def _parse(text: bytes) -> Iterator[dict[str, Any]]:
         try:
             event = json.loads(line)
         except ValueError:
-            continue  # a writer was killed in the middle of a line, the next one wrote on
+            continue  # a writer was killed in the middle of it
         if isinstance(event, dict):
             yield event

@@ -41,6 +41,8 @@ class Gradients(Protocol):
     """The gradients of one objective's parameters."""
 
     parameters: Sequence[nn.Parameter]
+    overlaps: bool
+    """Whether workers wait for each other inside the backward pass already."""
 
     def begin(self) -> None:
         """Make ready for the first micro-batch of a step."""
@@ -64,6 +66,8 @@ class Exact:
     (DDP rebuilds its buckets after the first step of a process: with three workers or more, resume is then
     not bitwise.) The gradients are views into the buffer: nothing is copied.
     """
+
+    overlaps = False
 
     def __init__(
         self, world: World, root: nn.Module, objective: str, parameters: Sequence[nn.Parameter]
@@ -107,6 +111,8 @@ class Exact:
 class Ddp:
     """torch's DistributedDataParallel: reduces while the backward pass still runs."""
 
+    overlaps = True
+
     def __init__(
         self, world: World, root: nn.Module, objective: str, parameters: Sequence[nn.Parameter]
     ) -> None:
@@ -143,6 +149,8 @@ class Fsdp:
     It looks at `requires_grad` only once, so an objective's backward pass also computes the gradients of
     the other side, in vain.
     """
+
+    overlaps = True
 
     def __init__(
         self, world: World, root: nn.Module, objective: str, parameters: Sequence[nn.Parameter]

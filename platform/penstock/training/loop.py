@@ -20,6 +20,7 @@ from penstock.errors import DataError, RunFailed
 from penstock.training import checkpoint
 from penstock.training.checkpoint import AsyncSaver
 from penstock.training.device import computing, to_device
+from penstock.training.health import PULSE
 from penstock.training.packing import pack, unpack
 from penstock.training.progress import Clock, Outcome, Progress
 from penstock.training.run import Run
@@ -130,7 +131,9 @@ class Training:
             for step in range(progress.step, self.total):
                 if progress.finished:
                     break
+                PULSE.begin_step()
                 self._step(step)
+                PULSE.end_step()
                 self._after(step, saver)
         outcome = self._outcome()
         speed = {"items_per_s": outcome.items_per_s, "first_step_s": outcome.first_step_s}

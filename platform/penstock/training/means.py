@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from penstock.cluster import available_cpus, elsewhere, ensure_ray
 from penstock.errors import RunError
+from penstock.training.health import TIMEOUT_S
 
 Workers = int | tuple[int, int]
 """How many, or elastic between two numbers."""
@@ -14,12 +15,14 @@ Workers = int | tuple[int, int]
 
 @dataclass(frozen=True)
 class Means:
-    """`workers` (elastic up to `max_workers` when that is not 0), each with `threads` and `gpus` GPUs."""
+    """`workers` (elastic up to `max_workers` when that is not 0), each with `threads` and `gpus` GPUs.
+    `health_timeout_s`: without a step for so long a worker counts as hung."""
 
     workers: int
     max_workers: int
     threads: int
     gpus: float
+    health_timeout_s: float = TIMEOUT_S
 
     @property
     def device(self) -> str:

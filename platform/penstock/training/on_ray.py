@@ -6,6 +6,7 @@ group when a worker dies; what Ray has no setting for, the death of its controll
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import sys
@@ -16,19 +17,27 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback, WorkerGroupError
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
 
-from penstock import errors
-from penstock.errors import PenstockError, RunFailed
+from penstock import capacity, errors
+from penstock.errors import PenstockError, RunError, RunFailed
 from penstock.training import checkpoint
+from penstock.training.elastic import ElasticTrainer
 from penstock.training.events import EventLog, OnEvent
 from penstock.training.means import Means, demand_cpus
 from penstock.training.run import Run
+from penstock.training.watch import Watch
 from penstock.training.work import work
 from penstock.training.world import World
 
+SETTINGS = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a worker stays in the driver's folder
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # it waits for a node's end; Elastic leaves before
+    # for its places: who asks for them has counted them, so they are there, or a node has died meanwhile
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5",
+}
 FUTILE = 10
 """Restarts in a row without a new checkpoint after which a run gives up."""
 
@@ -40,6 +49,7 @@ def fit(run: Run, means: Means, on_event: OnEvent) -> None:
     too few CPUs, RunFailed (or the PenstockError that a worker raised) when training itself fails.
     """
     demand_cpus(means.workers, means.threads, int(ray.cluster_resources().get("CPU", 0)))
+    _demand_places(means)
     progress = _Progress(run)
     while run.outcome() is None:
         attempt = _Attempt(run, means)
@@ -59,6 +69,18 @@ def fit(run: Run, means: Means, on_event: OnEvent) -> None:
             attempt.remove_leaked_groups()
 
 
+def _demand_places(means: Means) -> None:
+    whole = [dataclasses.replace(node, free=node.total) for node in capacity.nodes()]
+    if capacity.room(whole, _each(means)) < means.workers:
+        why = capacity.explain(means.workers, _each(means), whole, {})
+        raise RunError(f"{why}; lower --workers, --threads or --gpus-per-worker, or add a node")
+
+
+def _each(means: Means) -> dict[str, float]:
+    """The resources of one worker."""
+    return {"CPU": float(means.threads)} | ({"GPU": means.gpus} if means.gpus else {})
+
+
 # ---------------------------------------------------------------- on the driver
 
 
@@ -72,33 +94,31 @@ class _Attempt:
         # Ray Train demands a folder that all nodes share; nothing in it is ever read back
         self._scratch = run.path / ".ray"
         shutil.rmtree(self._scratch, ignore_errors=True)
-        os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # a worker stays in the driver's folder
-        if not os.environ.get("RAY_ADDRESS"):
-            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts this machine
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
         workers, most = means.workers, means.max_workers
-        resources = {"CPU": float(means.threads)}
-        if means.gpus:
-            resources["GPU"] = means.gpus
-        self._trainer = TorchTrainer(
-            _train,
+        self._trainer = ElasticTrainer(
+            run.path,
+            train_loop_per_worker=_train,
             train_loop_config={"run": str(run.path), "path": list(sys.path)},
             scaling_config=ScalingConfig(
                 num_workers=(workers, most) if most > workers else workers,
                 use_gpu=means.gpus > 0,
-                resources_per_worker=resources,
+                resources_per_worker=_each(means),
             ),
             torch_config=TorchConfig(backend="nccl" if means.gpus else "gloo"),
             run_config=RunConfig(
                 name=f"{run.name}-{uuid.uuid4().hex[:8]}",  # a used name would make Ray resume by itself
                 storage_path=str(self._scratch),
                 failure_config=FailureConfig(max_failures=-1),
-                callbacks=[_Judge(run.path)],
+                callbacks=[_Judge(run.path), Watch(run.path, means.health_timeout_s)],
             ),
         )
 
     def follow(self, on_event: OnEvent) -> None:
         """Run to the end, passing on what rank 0 says; `error` is then what `fit()` raised, if it did."""
         events = EventLog(self.run.path / "events.jsonl")
+        events.append({"event": "starting"})  # what an earlier one waited for is past
         offset = events.end()
         # Ray's fit() replaces the SIGINT handler in a main thread, and then exits with 0 on Ctrl-C
         thread = threading.Thread(target=self._fit, name="ray-train", daemon=True)
@@ -151,22 +171,23 @@ class _Progress:
 
 
 class _Judge(UserCallback):  # type: ignore[misc]
-    """Decides, on the controller, whether failed workers are worth a restart: a death is, an error is not."""
+    """Decides, on the controller, whether failed workers are worth a restart: a death is, an error is not.
+    Deaths without a new checkpoint are so a few times; where a node was taken away, always."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._progress: _Progress | None = None
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, BaseException]) -> None:
-        faults = [getattr(error, "_base_exc", error) for error in worker_exceptions.values()]
-        if any(isinstance(fault, RayError) for fault in faults):
-            return  # somebody was killed; what the others met is a consequence
+        faults = [_cause(error) for error in worker_exceptions.values()]
+        if any(isinstance(fault, RayActorError) and fault.preempted for fault in faults):
+            return
         own = [fault for fault in faults if isinstance(fault, WorkerFault)]
-        if own:
-            raise own[0]
+        if own and not any(isinstance(fault, RayError) for fault in faults):
+            raise own[0]  # nobody was killed: it is no consequence of that
         self._progress = self._progress or _Progress(Run.at(self._path))
         if self._progress.futile():
-            raise WorkerFault("RunFailed", f"workers lost each other {FUTILE} times without a new checkpoint")
+            raise WorkerFault("RunFailed", f"workers died {FUTILE} times without a new checkpoint")
 
 
 def _explained(error: BaseException, run: Run) -> BaseException:
@@ -175,7 +196,7 @@ def _explained(error: BaseException, run: Run) -> BaseException:
         error = error.controller_failure
     if isinstance(error, WorkerGroupError):
         error = next(iter(error.worker_failures.values()), error)
-    error = getattr(error, "_base_exc", error)
+    error = _cause(error)
     if not isinstance(error, WorkerFault):
         first = (str(error).strip().splitlines() or [""])[-1]
         return RunFailed(f"run {run.name!r}: {type(error).__name__}: {first[:300]}")
@@ -183,6 +204,13 @@ def _explained(error: BaseException, run: Run) -> BaseException:
     if isinstance(kind, type) and issubclass(kind, PenstockError):
         return kind(error.text)
     return RunFailed(error.text)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What Ray Train met, without its wrapping."""
+    for wrapped in ("_base_exc", "health_check_failure"):
+        error = getattr(error, wrapped, error)
+    return error
 
 
 # ---------------------------------------------------------------- on the workers

@@ -219,7 +219,9 @@ def names(store: Store) -> list[str]:
     """The runs in a store, sorted."""
     if not store.runs.is_dir():
         return []
-    return sorted(entry.name for entry in store.runs.iterdir() if (entry / "run.json").is_file())
+    # one that is being made has another name until it is whole
+    made = (entry.name for entry in store.runs.iterdir() if (entry / "run.json").is_file())
+    return sorted(name for name in made if NAME.fullmatch(name))
 
 
 def remove(run: Run) -> None:

@@ -18,6 +18,7 @@ from penstock.data.order import key
 from penstock.errors import ConfigError, ModelError
 from penstock.nn import Place, name_layers, stand_at
 from penstock.training import gradients, optimiser
+from penstock.training.health import PULSE
 from penstock.training.optimiser import Average
 from penstock.training.weights import to_publish
 from penstock.training.world import World, shard_like, whole
@@ -87,7 +88,8 @@ class Stepper:
                     with self._autocast:
                         loss, weight = own.loss(part.batch)
                     scaled: Tensor = loss if scaler is None else scaler.scale(loss)
-                    scaled.backward()  # type: ignore[no-untyped-call]
+                    with PULSE.meeting() if own.overlaps else nullcontext():
+                        scaled.backward()  # type: ignore[no-untyped-call]
                 loss_sum.add_(loss.detach())
                 weight_sum.add_(weight)
             stand_at(None)

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from penstock.training.health import PULSE
+
 Strategy = Literal["exact", "ddp", "fsdp"]
 
 
@@ -44,14 +46,16 @@ class World:
     def sum(self, tensor: Tensor) -> None:
         """Add up `tensor` over the workers, in place, on every worker."""
         if self.size > 1:
-            dist.all_reduce(tensor)
+            with PULSE.meeting():
+                dist.all_reduce(tensor)
 
     def gather(self, value: Any) -> list[Any]:
         """The value of each worker in order of rank; on every worker but the leading one an empty list."""
         if self.size == 1:
             return [value]
         values: list[Any] | None = [None] * self.size if self.leads else None
-        dist.gather_object(value, values)
+        with PULSE.meeting():
+            dist.gather_object(value, values)
         return values or []
 
     def broadcast(self, value: Any) -> Any:
@@ -59,7 +63,8 @@ class World:
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, device=self.device if self.device.type == "cuda" else None)
+        with PULSE.meeting():
+            dist.broadcast_object_list(box, device=self.device if self.device.type == "cuda" else None)
         return box[0]
 
     def share(self, tensors: Iterable[Tensor]) -> None:
@@ -67,13 +72,15 @@ class World:
         if self.size > 1:
             for tensor in tensors:
                 dense = tensor.detach().contiguous()
-                dist.broadcast(dense, 0)
+                with PULSE.meeting():
+                    dist.broadcast(dense, 0)
                 tensor.detach().copy_(dense)
 
     def barrier(self) -> None:
         """Wait for all workers."""
         if self.size > 1:
-            dist.barrier()
+            with PULSE.meeting():
+                dist.barrier()
 
 
 def whole(tensor: Tensor) -> Tensor:
