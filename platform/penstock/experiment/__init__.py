@@ -66,7 +66,7 @@ def train(
     config = build(workload.config, workload.presets[preset or "default"], config_file, overrides)
     store = store or Store.open()
     asked = means(workers, threads, cpus, gpus_per_worker)
-    dataset = _prepare(workload, data or "synthetic", config, store, skip_bad, cpus, tell)
+    dataset = prepared(workload, data or "synthetic", config, store, skip_bad, cpus, tell)
     spec = RunSpec(
         workload=workload.name,
         reference=catalog.reference(workload.name),
@@ -77,8 +77,8 @@ def train(
         max_workers=asked.max_workers,
         threads=asked.threads,
         device=asked.device,
-        strategy=_strategy(config.train.strategy, asked),
-        start_from=_pinned(store, start_from),
+        strategy=strategy_of(config.train.strategy, asked),
+        start_from=pinned(store, start_from),
         model=model or workload.name,
     )
     run = _run(store, name or default_name(spec), spec, fresh, keep_threads=threads is None)
@@ -90,7 +90,7 @@ def train(
     if live_first is None and plays:
         live_first = True  # no data was read: that the games it is judged by are generated says nothing
     with run.driver_lease():
-        _train(run, dataclasses.replace(asked, threads=run.spec.threads), cpus, tell, plays)
+        learn(run, dataclasses.replace(asked, threads=run.spec.threads), cpus, tell, plays)
         return finish(run, workload, config, dataset, store, promote, live_first, tell, began)
 
 
@@ -127,7 +127,7 @@ def runs(store: Store) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- the parts
 
 
-def _prepare(
+def prepared(
     workload: Workload[Any],
     source: str,
     config: Any,
@@ -136,6 +136,7 @@ def _prepare(
     cpus: int | None,
     tell: OnEvent,
 ) -> Dataset:
+    """The data set that `source` makes; nothing is done when it is there."""
     from penstock.cluster import ensure_ray
     from penstock.data.prepare import prepare
     from penstock.data.ray_map import ray_mapper
@@ -145,11 +146,12 @@ def _prepare(
     return prepare(workload, source, config.data, store, skip_bad=skip_bad, mapper=mapper, on_event=tell)
 
 
-def _strategy(asked: str, by: Means) -> str:
+def strategy_of(asked: str, by: Means) -> str:
+    """How gradients are summed where that is left to the platform."""
     return asked if asked != "auto" else "ddp" if by.gpus else "exact"
 
 
-def _pinned(store: Store, reference: str | None) -> str | None:
+def pinned(store: Store, reference: str | None) -> str | None:
     """`name@version`, whatever alias was given: it may have moved when the run goes on."""
     if reference is None:
         return None
@@ -169,13 +171,17 @@ def _run(store: Store, name: str, spec: RunSpec, fresh: bool, keep_threads: bool
     return Run.create(store, name, spec)
 
 
-def _train(run: Run, by: Means, cpus: int | None, tell: OnEvent, plays: bool) -> None:
+def learn(
+    run: Run, by: Means, cpus: int | None, tell: OnEvent, plays: bool, until: int | None = None
+) -> None:
+    """Train `run` by its means; what is done is not done again. `plays`: it learns from games (agents).
+    `until`: pause after that many validations."""
     if run.outcome() is not None:
         return  # killed while it was published
     if plays:
-        from penstock.rl import learn
+        from penstock.rl import learn as play
 
-        learn(run, by, cpus, tell)
+        play(run, by, cpus, tell, until)
     elif by.alone:
         from penstock.training.work import work
         from penstock.training.world import World
@@ -186,11 +192,11 @@ def _train(run: Run, by: Means, cpus: int | None, tell: OnEvent, plays: bool) ->
             events.append(event)
             tell(event)
 
-        work(run, World.alone(by.device), both)
+        work(run, World.alone(by.device), both, until)
     else:
         from penstock.cluster import ensure_ray
         from penstock.training.on_ray import fit
 
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
         ensure_ray(cpus)
-        fit(run, by, tell)
+        fit(run, by, tell, until)

@@ -21,6 +21,7 @@ class Means:
     max_workers: int
     threads: int
     gpus: float
+    placed: bool = False  # this process is one that Ray has started for the whole work
 
     @property
     def device(self) -> str:
@@ -29,7 +30,7 @@ class Means:
     @property
     def alone(self) -> bool:
         """Whether one process on this machine does it all, so that Ray is not needed."""
-        return self.workers == 1 and self.max_workers <= 1 and not _elsewhere()
+        return self.workers == 1 and self.max_workers <= 1 and (self.placed or not _elsewhere())
 
 
 def means(workers: Workers | None, threads: int | None, cpus: int | None, gpus: float | None) -> Means:

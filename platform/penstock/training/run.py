@@ -16,14 +16,15 @@ import dataclasses
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import RunError, StoreError, nearest
-from penstock.store import Busy, Store, discard_folder, lock, publish_folder, write_atomic
+from penstock.store import ASIDE, Busy, Store, discard_folder, lock, publish_folder, write_atomic
 from penstock.training import checkpoint
 from penstock.training.metrics import MetricsLog
 from penstock.workload import NAME
@@ -50,6 +51,7 @@ class RunSpec:
     strategy: str = "exact"
     start_from: str | None = None  # name@version
     model: str = ""  # the name it is published under
+    search: str = ""  # the search it is a trial of
 
     MEANS = ("workers", "max_workers")
     """What may differ when a run goes on: the number of workers does not change the result."""
@@ -83,14 +85,13 @@ class Run:
         settings that differ."""
         if not NAME.fullmatch(name):
             raise RunError(f"run name {name!r}: write up to 64 of a-z 0-9 . _ - from a letter or digit on")
-        identity = secrets.token_hex(8)
-        facts = {"format": FORMAT, "identity": identity, "spec": dataclasses.asdict(spec)}
+        facts = _facts(spec)
         if not (store.runs / name).exists():
             store.runs.mkdir(parents=True, exist_ok=True)
             try:
                 with publish_folder(store.runs, name) as aside:
                     (aside / "run.json").write_text(json.dumps(facts, indent=1))
-                return cls(store.runs / name, spec, identity)
+                return cls(store.runs / name, spec, facts["identity"])
             except FileExistsError:
                 pass  # another process was first: it is the existing run now
         run = cls.open(store, name)
@@ -181,6 +182,31 @@ class Run:
         """Where to go on: the newest intact checkpoint; see checkpoint.newest."""
         return checkpoint.newest(self.checkpoints, warn)
 
+    def validated(self) -> int:
+        """How many validations the newest checkpoint holds: what a run that goes on will not do again."""
+        found = self.newest_checkpoint(lambda _: None)
+        return len(self.metrics.validations(found.metrics_bytes)) if found is not None else 0
+
+    def fork(self, store: Store, name: str, spec: RunSpec) -> Run:
+        """A run called `name` that goes on from this one's newest checkpoint with the settings of `spec`; the
+        one that is there already when it was forked before. RunError when there is no checkpoint."""
+        if (store.runs / name).exists():
+            return Run.create(store, name, spec)
+        found = self.newest_checkpoint(lambda _: None)
+        if found is None:
+            raise RunError(f"run {self.name!r} has no checkpoint to go on from as {name!r}")
+        facts = _facts(spec) | {"forked_from": self.name, "forked_at": found.step}
+        with suppress(FileExistsError), publish_folder(store.runs, name) as aside:
+            for folder in self.FORKED:
+                if (self.path / folder).is_dir():
+                    shutil.copytree(self.path / folder, aside / folder, ignore=_unfinished)
+            MetricsLog(aside / "metrics.jsonl").append(self.metrics.until(found.metrics_bytes))
+            (aside / "run.json").write_text(json.dumps(facts, indent=1))
+        return Run.create(store, name, spec)
+
+    FORKED = ("checkpoints", "selves", "snapshots")
+    """The folders that training reads again; `selves` are those of what plays."""
+
     def save_outcome(self, weights: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
         """Commit what training made: the weights to publish and JSON facts about them."""
         if self.outcome() is None:
@@ -225,6 +251,14 @@ def names(store: Store) -> list[str]:
 def remove(run: Run) -> None:
     """Forget a run; called under its lease. Its published versions stay."""
     discard_folder(run.path)
+
+
+def _facts(spec: RunSpec) -> dict[str, Any]:
+    return {"format": FORMAT, "identity": secrets.token_hex(8), "spec": dataclasses.asdict(spec)}
+
+
+def _unfinished(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name.startswith(ASIDE)]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
