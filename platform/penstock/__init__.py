@@ -36,6 +36,7 @@ _HOMES = {
     "runs": "penstock.api",
     "serve": "penstock.serving.server",
     "train": "penstock.experiment",
+    "tune": "penstock.tuning.tune",
     "workloads": "penstock.api",
     "write_report": "penstock.report",
 }

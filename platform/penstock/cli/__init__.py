@@ -4,7 +4,7 @@ What is heavy (torch, Ray, matplotlib) is imported inside the verbs, so that hel
 config come in well under a second.
 """
 
-from penstock.cli import access, judging, keeping, making, running  # each registers its verbs
+from penstock.cli import access, judging, keeping, making, running, searching  # each registers its verbs
 from penstock.cli.shell import app, main
 
-__all__ = ["access", "app", "judging", "keeping", "main", "making", "running"]
+__all__ = ["access", "app", "judging", "keeping", "main", "making", "running", "searching"]

@@ -29,7 +29,8 @@ FUTILE = 3
 
 def learn(run: Run, means: Means, cpus: int | None, tell: OnEvent, until: int | None = None) -> None:
     """Train `run` until its outcome is committed, on the Ray that is there or a local one with `cpus` logical
-    CPUs. `until`: pause after that many ratings, with a checkpoint. RunFailed when it fails, RunError when there are too few CPUs or their number is left open."""
+    CPUs. `until`: pause after that many ratings, with a checkpoint. RunFailed when it fails, RunError when
+    there are too few CPUs or their number is left open."""
     ensure_ray(cpus)
     events = EventLog(run.path / "events.jsonl")
 

@@ -58,7 +58,7 @@ class RunSpec:
 
     def differences(self, other: RunSpec) -> list[str]:
         """`setting (here, there)` for all that differs, means left out."""
-        ours, theirs = _flat(dataclasses.asdict(self)), _flat(dataclasses.asdict(other))
+        ours, theirs = flat(dataclasses.asdict(self)), flat(dataclasses.asdict(other))
         keys = dict.fromkeys([*ours, *theirs])
         return [
             f"{key.removeprefix('config.')} ({ours.get(key)!r}, now {theirs.get(key)!r})"
@@ -261,11 +261,12 @@ def _unfinished(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if name.startswith(ASIDE)]
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted name; tuples as lists."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
+            found.update(flat(value, f"{prefix}{key}."))
         else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat
+            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return found

@@ -1,0 +1,199 @@
+"""Ray Tune around a search: each of its trials is one stretch of training that the search has asked for.
+
+Tune places and restarts; what to train next is the search's decision, and what came of it is in its ledger.
+Tune's own snapshots are written below the search and never read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from penstock.errors import PenstockError, RunFailed, StoreError
+from penstock.store import Store
+from penstock.training.means import Means, demand_cpus
+from penstock.tuning import trial
+from penstock.tuning.schedule import Job
+from penstock.tuning.search import Answer, Search
+
+DEATHS = 3
+"""Of a trial's process in one stretch, after which the trial counts as failed."""
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a worker stays in the driver's folder
+}
+
+
+def drive(search: Search, store: Store, means: Means, alone: bool, learners: int | None) -> None:
+    """Train until the search is over. Ray is running already. `alone`: a trial is one process; `learners`:
+    remote ones of what learns from games, None where it learns from data.
+
+    RunError when the cluster is too small for one trial; StoreError when the store is full.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    searcher = Stretches(search, store, means, alone, at_once(means, alone, learners))
+    scratch = store.searches / search.name / ".tune"
+    shutil.rmtree(scratch, ignore_errors=True)
+    tuner = tune.Tuner(
+        tune.with_resources(Stretch, resources(means, alone, learners)),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            num_samples=-1,
+            reuse_actors=True,  # a process trains one trial after the other
+            trial_name_creator=str,
+            trial_dirname_creator=lambda made: str(made.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            name=search.name,
+            storage_path=str(scratch),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=DEATHS),
+        ),
+    )
+    errors: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            tuner.fit()
+        except BaseException as error:  # handed to the main thread
+            errors.append(error)
+
+    # fit() takes over SIGINT in a main thread
+    thread = threading.Thread(target=fit, name="ray-tune", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+        if searcher.error is not None:
+            raise searcher.error
+    shutil.rmtree(scratch, ignore_errors=True)
+    if searcher.error is not None:
+        raise searcher.error
+    if errors:
+        first = (str(errors[0]).strip().splitlines() or [""])[-1][:300]
+        raise RunFailed(f"search {search.name!r}: {type(errors[0]).__name__}: {first}")
+
+
+def at_once(means: Means, alone: bool, learners: int | None) -> int:
+    """How many trials fit on the cluster side by side: all that one of them ever asks for is counted, so they
+    cannot wait for each other."""
+    total = ray.cluster_resources()
+    processes = means.workers + (learners or 0)
+    if learners is not None and not alone:
+        processes += 1  # the one that drives the others
+    demand_cpus(processes, means.threads, int(total.get("CPU", 0)))
+    fit = int(total.get("CPU", 0)) // (processes * means.threads)
+    if means.gpus:
+        fit = min(fit, int(total.get("GPU", 0) / (means.workers * means.gpus)))
+    return max(fit, 1)
+
+
+def resources(means: Means, alone: bool, learners: int | None) -> tune.PlacementGroupFactory:
+    """What Tune reserves for one trial. Ray Train's workers have a reservation of their own; the process that
+    waits for them takes a byte of memory, since a share of a CPU could be the one that they need."""
+    one: dict[str, float] = {"CPU": means.threads}
+    if means.gpus:
+        one["GPU"] = means.gpus
+    if alone:
+        return tune.PlacementGroupFactory([one] + [one] * (learners or 0))
+    if learners is None:
+        return tune.PlacementGroupFactory([{"memory": 1}])
+    return tune.PlacementGroupFactory([{"CPU": means.threads}] + [one] * (means.workers + learners))
+
+
+class Stretches(Searcher):  # type: ignore[misc]
+    """Asks the search what to train, as Tune's search algorithm."""
+
+    def __init__(self, search: Search, store: Store, means: Means, alone: bool, most: int) -> None:
+        super().__init__()
+        self.search, self.store, self.means, self.alone, self.most = search, store, means, alone, most
+        self.jobs: dict[str, Job] = {}
+        self.error: BaseException | None = None
+
+    def suggest(self, trial_id: str) -> Any:
+        if self.error is not None:
+            return Searcher.FINISHED
+        if len(self.jobs) >= self.most:
+            return None
+        job = self._guarded(self.search.next_job)
+        if job is None:
+            return None if self.jobs and self.error is None else Searcher.FINISHED
+        self.jobs[trial_id] = job
+        until = None if job.until >= self.search.length else job.until
+        path = self.store.runs / self.search.run_of(job)
+        means = asdict(self.means) | {"placed": self.alone}
+        return {"job": json.dumps({"run": str(path), "until": until, "means": means, "path": sys.path})}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        job = self.jobs.pop(trial_id)
+        if error or not result or "answer" not in result:
+            answer = Answer(why=f"its process died {DEATHS + 1} times")
+        else:
+            told = json.loads(result["answer"])
+            if "full" in told:
+                self.error = self.error or StoreError(told["full"])
+                return
+            answer = Answer(**told)
+        self._guarded(lambda: self.search.done(job, answer))
+
+    def _guarded(self, act: Callable[[], Any]) -> Any:
+        # Tune would print what is raised in here, and go on
+        try:
+            return act()
+        except (PenstockError, RunFailed) as error:
+            self.error = self.error or error
+            return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles what it is given, for a restore that nobody asks for
+
+    def __deepcopy__(self, memo: object) -> Stretches:
+        return self
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a search goes on from its ledger")
+
+
+class Stretch(tune.Trainable):  # type: ignore[misc]
+    """One stretch of training; a process does one after the other."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.job = json.loads(config["job"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        for entry in self.job["path"]:
+            if entry and entry not in sys.path and Path(entry).exists():
+                sys.path.append(entry)  # a workload is found wherever the driver found it
+        try:
+            answer = trial.train(Path(self.job["run"]), Means(**self.job["means"]), self.job["until"])
+        except StoreError as error:
+            return {"done": True, "answer": json.dumps({"full": str(error)})}
+        return {"done": True, "answer": json.dumps(asdict(answer))}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        return None  # the run's own folder has it
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        return None
