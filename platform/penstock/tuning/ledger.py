@@ -2,6 +2,7 @@
 
     {"record": "trials", "count": n}                             how many are asked for, when that grew
     {"record": "trial", "trial": i, "settings": {…}, "run": r}   a suggestion, and the run that trains it
+                                                                 ("why": why it cannot be trained)
     {"record": "reached", "trial": i, "values": […], "step": s, "finished": b}
     {"record": "forked", "trial": i, "after": v, "source": j, "settings": {…}, "run": r, "step": s}
     {"record": "failed", "trial": i, "why": line}
@@ -87,7 +88,8 @@ class Ledger:
             case "trials":
                 self.cohorts.append(record["count"])
             case "trial":
-                self.trials[number] = Trial(number, dict(record["settings"]), record["run"])
+                known = Trial(number, dict(record["settings"]), record["run"], why=record.get("why", ""))
+                self.trials[number] = known
             case "reached":
                 trial = self.trials[number]
                 trial.values = [math.nan if value is None else value for value in record["values"]]

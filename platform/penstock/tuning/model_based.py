@@ -13,7 +13,7 @@ from typing import Any
 
 from penstock.data.order import key
 from penstock.errors import PenstockError
-from penstock.tuning.ledger import Trial, best_value
+from penstock.tuning.ledger import Trial, best_value, worth
 from penstock.tuning.space import Settings, Space, sample
 from penstock.workload import Choice, Goal, Span
 
@@ -52,13 +52,16 @@ def suggest(space: Space, seed: int, number: int, trials: Mapping[int, Trial], g
 
 
 def observations(trials: Mapping[int, Trial], goal: Goal, enough: int) -> list[tuple[Trial, float]]:
-    """(trial, best value up to the same number of validations) of at least `enough` trials, or none."""
+    """(trial, best value up to the same number of validations) of at least `enough` trials, or none;
+    with them those that failed, as bad as the worst."""
     able = [trial for _, trial in sorted(trials.items()) if trial.values and not trial.failed]
     for reached in sorted({trial.reached for trial in able}, reverse=True):
         found = [(one, best_value(one.values[:reached], goal)) for one in able if one.has(reached)]
         found = [(one, value) for one, value in found if value == value]
         if len(found) >= enough:
-            return found
+            # a place where trials fail would else look like one where nobody has been
+            worst = min((value for _, value in found), key=lambda value: worth(value, goal))
+            return found + [(one, worst) for _, one in sorted(trials.items()) if one.failed]
     return []
 
 

@@ -113,9 +113,12 @@ class Pbt:
 
     def next(self, trials: Mapping[int, Trial], cohorts: Sequence[int], busy: Collection[int]) -> Job | None:
         for first, end in populations(cohorts):
-            for number in range(first, end):
-                if number not in trials and number not in busy:
+            new = [number for number in range(first, end) if number not in trials]
+            for number in new:
+                if number not in busy:
                     return Job(number, self.ends[0])
+            if new:
+                continue
             members = self._members(trials, first, end)
             due = next((end for end in self.ends if not all(one.has(end) for one in members)), None)
             for member in members:

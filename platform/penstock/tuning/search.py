@@ -98,9 +98,9 @@ class Search:
             self.runs.create(run, settings)
         except ConfigError as error:
             why = str(error)
-        self.ledger.append({"record": "trial", "trial": number, "settings": settings, "run": run})
+        facts = {"record": "trial", "trial": number, "settings": settings, "run": run}
+        self.ledger.append(facts | ({"why": why} if why else {}))
         if why:
-            self.ledger.append({"record": "failed", "trial": number, "why": why})
             self._say(self.ledger.trials[number])
         return not why
 
