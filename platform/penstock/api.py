@@ -102,10 +102,15 @@ def promote(
 
 
 def runs(*, store: Store | None = None) -> list[dict[str, Any]]:
-    """Every run of the store, and how far it came."""
+    """Every run of the store, and how far it came; the trials of a search are one row, with `trials`."""
     from penstock import experiment
+    from penstock.tuning.asked import names
+    from penstock.tuning.listing import searches
 
-    return [dict(row) for row in experiment.runs(store or Store.open())]
+    place = store or Store.open()
+    known = names(place)
+    alone = [row for row in experiment.runs(place) if row["search"] not in known]
+    return [{**row, "trials": None} for row in alone] + searches(place)
 
 
 def check(workload: str) -> list[Check]:

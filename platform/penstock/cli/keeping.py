@@ -151,7 +151,7 @@ def runs(shell: Shell) -> dict[str, Any]:
 
     rows = all_runs(store=Store.open(shell.store))
     if rows:
-        keys = [key for key in rows[0] if isinstance(rows[0][key], str | int | float | None)]
+        keys = [key for key in rows[0] if key != "search"]
         shell.table(keys, [["-" if row.get(key) is None else row.get(key) for key in keys] for row in rows])
     else:
         shell.say("no runs yet; `penstock train WORKLOAD` makes one")

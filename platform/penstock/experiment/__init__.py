@@ -101,8 +101,8 @@ def default_name(spec: RunSpec) -> str:
 
 
 def runs(store: Store) -> list[dict[str, Any]]:
-    """Every run of the store, by name: what it trains, its state (finished, running, stopped), how far it is
-    and what it published."""
+    """Every run of the store, by name: what it trains, its state (finished, running, stopped), how far it is,
+    what it published, and which search it is a trial of."""
     rows: list[dict[str, Any]] = []
     for name in folders.names(store):
         run = Run.open(store, name)
@@ -119,6 +119,7 @@ def runs(store: Store) -> list[dict[str, Any]]:
                 "attempts": len(run.attempts),
                 "workers": run.spec.workers,
                 "version": f"{result['model']}@{result['version']}" if result else None,
+                "search": run.spec.search or None,
             }
         )
     return rows

@@ -148,13 +148,7 @@ class Run:
 
     def driver_alive(self) -> bool:
         """Whether the process that last took the lease is alive. For people: only the lease decides."""
-        try:
-            os.kill(int((self.path / ".driver.lock").read_text()), 0)
-        except (FileNotFoundError, ValueError, ProcessLookupError):
-            return False
-        except PermissionError:
-            return True
-        return True
+        return lease_alive(self.path / ".driver.lock")
 
     @contextmanager
     def writer_fence(self) -> Iterator[None]:
@@ -239,6 +233,17 @@ class Run:
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_atomic(self.path / "result.json", json.dumps(result, indent=1).encode())
+
+
+def lease_alive(path: Path) -> bool:
+    """Whether the process that last took the lease at `path` is alive."""
+    try:
+        os.kill(int(path.read_text()), 0)
+    except (FileNotFoundError, ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def names(store: Store) -> list[str]:
