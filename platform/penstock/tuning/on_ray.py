@@ -20,6 +20,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from penstock.disk import explain
 from penstock.errors import PenstockError, RunFailed, StoreError
 from penstock.store import Store
 from penstock.training.means import Means, demand_cpus
@@ -83,6 +84,8 @@ def drive(search: Search, store: Store, means: Means, alone: bool, learners: int
     if searcher.error is not None:
         raise searcher.error
     if errors:
+        if why := explain(errors[0], scratch):
+            raise StoreError(why)
         first = (str(errors[0]).strip().splitlines() or [""])[-1][:300]
         raise RunFailed(f"search {search.name!r}: {type(errors[0]).__name__}: {first}")
 
