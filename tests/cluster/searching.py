@@ -84,6 +84,20 @@ class Searching:
                 stood[name] = (record["step"], attempts, record["finished"])
         self.kills.append(Kill(stood))
 
+    def kill_worker(self, timeout_s: float = 60.0) -> None:
+        """SIGKILL a process that trains, as soon as there is one."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            for process in psutil.Process(self.driver.pid).children(recursive=True):
+                try:
+                    if "Stretch" in " ".join(process.cmdline()[:1]):
+                        process.kill()
+                        return
+                except psutil.Error:
+                    continue  # it ended while we looked
+            time.sleep(POLL_S)
+        raise AssertionError(f"no worker to kill: {self.tail()}")
+
     def result(self, timeout_s: float = 400.0) -> dict[str, Any]:
         """What the command printed at its end."""
         assert self.driver.wait(timeout_s) == 0, self.tail()

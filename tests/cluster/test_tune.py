@@ -143,6 +143,20 @@ def test_a_search_is_killed_at_each_of_ten_trials(
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_a_killed_worker_costs_no_trial(store: Store, figures: Callable[[dict[str, object]], None]) -> None:
+    with searching(store, "worker", "--trials", "4", "--scheduler", "none") as search:
+        for killed in range(2):
+            search.wait("reached", killed + 1)
+            search.kill_worker()
+        result = search.result(600)
+        check_whole(search, result, store, 4)
+    assert [row["state"] for row in result["trials"]] == ["finished"] * 4
+    attempts = [len(Run.open(store, row["run"]).attempts) for row in result["trials"]]
+    figures({"workers killed": 2, "attempts of each trial": attempts})
+
+
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_trials_of_two_workers_each(store: Store, figures: Callable[[dict[str, object]], None]) -> None:
     began = time.monotonic()
