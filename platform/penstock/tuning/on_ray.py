@@ -23,8 +23,9 @@ from ray.tune.search import Searcher
 from penstock.disk import explain
 from penstock.errors import PenstockError, RunFailed, StoreError
 from penstock.store import Store
-from penstock.training.means import Means, demand_cpus
+from penstock.training.means import Means
 from penstock.tuning import trial
+from penstock.tuning.room import at_once, bundles
 from penstock.tuning.schedule import Job
 from penstock.tuning.search import Answer, Search
 
@@ -46,11 +47,13 @@ def drive(search: Search, store: Store, means: Means, alone: bool, learners: int
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    searcher = Stretches(search, store, means, alone, at_once(means, alone, learners))
+    searcher = Stretches(
+        search, store, means, alone, at_once(ray.cluster_resources(), means, alone, learners)
+    )
     scratch = store.searches / search.name / ".tune"
     shutil.rmtree(scratch, ignore_errors=True)
     tuner = tune.Tuner(
-        tune.with_resources(Stretch, resources(means, alone, learners)),
+        tune.with_resources(Stretch, tune.PlacementGroupFactory(bundles(means, alone, learners))),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,
@@ -88,33 +91,6 @@ def drive(search: Search, store: Store, means: Means, alone: bool, learners: int
             raise StoreError(why)
         first = (str(errors[0]).strip().splitlines() or [""])[-1][:300]
         raise RunFailed(f"search {search.name!r}: {type(errors[0]).__name__}: {first}")
-
-
-def at_once(means: Means, alone: bool, learners: int | None) -> int:
-    """How many trials fit on the cluster side by side: all that one of them ever asks for is counted, so they
-    cannot wait for each other."""
-    total = ray.cluster_resources()
-    processes = means.workers + (learners or 0)
-    if learners is not None and not alone:
-        processes += 1  # the one that drives the others
-    demand_cpus(processes, means.threads, int(total.get("CPU", 0)))
-    fit = int(total.get("CPU", 0)) // (processes * means.threads)
-    if means.gpus:
-        fit = min(fit, int(total.get("GPU", 0) / (means.workers * means.gpus)))
-    return max(fit, 1)
-
-
-def resources(means: Means, alone: bool, learners: int | None) -> tune.PlacementGroupFactory:
-    """What Tune reserves for one trial. Ray Train's workers have a reservation of their own; the process that
-    waits for them takes a byte of memory, since a share of a CPU could be the one that they need."""
-    one: dict[str, float] = {"CPU": means.threads}
-    if means.gpus:
-        one["GPU"] = means.gpus
-    if alone:
-        return tune.PlacementGroupFactory([one] + [one] * (learners or 0))
-    if learners is None:
-        return tune.PlacementGroupFactory([{"memory": 1}])
-    return tune.PlacementGroupFactory([{"CPU": means.threads}] + [one] * (means.workers + learners))
 
 
 class Stretches(Searcher):  # type: ignore[misc]
