@@ -24,7 +24,7 @@ Words = Annotated[
 
 
 @verb(
-    "tune speech --preset smoke --trials 12 optim.lr=log(1e-4,1e-1) model.kind=choice(cnn,crnn)",
+    "tune speech --preset smoke --trials 12 'optim.lr=log(1e-4,1e-1)' 'model.kind=choice(cnn,crnn)'",
     stopped="stopped; the same command (without --fresh) goes on from its ledger",
 )
 def tune(

@@ -93,7 +93,7 @@ def config_of(kind: type[Any], base: Mapping[str, Any], settings: Mapping[str, A
 def check(space: Space, kind: type[Any], base: Mapping[str, Any]) -> None:
     """ConfigError when a setting does not exist or an end of its range is refused."""
     if not space:
-        raise ConfigError(f"nothing to search: name a range, such as optim.lr=log(1e-4,1e-1); {FORMS}")
+        raise ConfigError(f"nothing to search: name a range, such as 'optim.lr=log(1e-4,1e-1)'; {FORMS}")
     for name, dimension in space.items():
         if isinstance(dimension, Choice):
             ends = dimension.options
