@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, PenstockError
 from penstock.journal import Journal
+from penstock.tuning.asked import wanted
 from penstock.tuning.ledger import Ledger, Trial, best_trial, best_value
 from penstock.tuning.model_based import observations, suggest
 from penstock.tuning.schedule import Asha, Job, Pbt, Schedule, Whole
 from penstock.tuning.search import Answer, Search, Suggest
 from penstock.tuning.space import sample
 from penstock.workload import Goal, Span
+from tests import toy
 
 GOAL = Goal("accuracy", "max")
 SPACE = {"optim.lr": Span(1e-4, 1e-1, log=True)}
@@ -205,6 +207,12 @@ def test_optuna_suggests_the_same_from_the_same_ledger_and_learns_from_it(tmp_pa
         ask(number, asked.trials) for number in (30, 31)
     ]
     assert ask(1, {}) == sample(SPACE, 0, 1)
+
+
+def test_without_optuna_the_way_to_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(PenstockError, match=r"pip install 'penstock\[search\]'"):
+        wanted(toy.workload, "asha", "optuna", None, None, ())
 
 
 def test_trials_are_compared_after_as_many_validations(tmp_path: Path) -> None:
