@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -104,7 +105,7 @@ def test_a_search_in_python_with_a_failure_other_settings_and_more_trials(
     assert states == {1e-2: "finished", 1e30: "failed"}
     failed = next(row for row in result.trials if row["state"] == "failed")
     assert "the loss of step" in failed["why"] and "\n" not in failed["why"]
-    assert failed["why"] in Path(result.report).read_text()
+    assert failed["why"] in html.unescape(Path(result.report).read_text())
     with pytest.raises(
         PenstockError, match=r"search 'py' exists with other settings: train\.epochs \(3, now 2"
     ):
