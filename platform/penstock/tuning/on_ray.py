@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray._private import auto_init_hook
 from ray.tune.search import Searcher
 
 from penstock.disk import explain
@@ -79,10 +80,15 @@ def drive(search: Search, store: Store, means: Means, alone: bool, learners: int
     # fit() takes over SIGINT in a main thread
     thread = threading.Thread(target=fit, name="ray-tune", daemon=True)
     thread.start()
-    while thread.is_alive():
-        thread.join(0.2)
-        if searcher.error is not None:
-            raise searcher.error
+    try:
+        while thread.is_alive():
+            thread.join(0.2)
+            if searcher.error is not None:
+                raise searcher.error
+    except BaseException:
+        # Tune's thread, left behind, would start another Ray as soon as this one is stopped
+        auto_init_hook.enable_auto_connect = False
+        raise
     shutil.rmtree(scratch, ignore_errors=True)
     if searcher.error is not None:
         raise searcher.error
