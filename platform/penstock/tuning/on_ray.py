@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -86,8 +87,9 @@ def drive(search: Search, store: Store, means: Means, alone: bool, learners: int
             if searcher.error is not None:
                 raise searcher.error
     except BaseException:
-        # Tune's thread, left behind, would start another Ray as soon as this one is stopped
+        # Tune's thread, left behind, would start another Ray as soon as this one is stopped, and import RLlib
         auto_init_hook.enable_auto_connect = False
+        warnings.filterwarnings("ignore", module="gymnasium")
         raise
     shutil.rmtree(scratch, ignore_errors=True)
     if searcher.error is not None:
