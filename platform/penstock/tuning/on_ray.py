@@ -7,11 +7,13 @@ Tune's own snapshots are written below the search and never read.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sys
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -49,6 +51,7 @@ def drive(search: Search, store: Store, means: Means, alone: bool, learners: int
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is in the ledger
     searcher = Stretches(
         search, store, means, alone, at_once(ray.cluster_resources(), means, alone, learners)
     )
@@ -67,7 +70,6 @@ def drive(search: Search, store: Store, means: Means, alone: bool, learners: int
             name=search.name,
             storage_path=str(scratch),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=DEATHS),
         ),
     )
     errors: list[BaseException] = []
@@ -108,6 +110,8 @@ class Stretches(Searcher):  # type: ignore[misc]
         super().__init__()
         self.search, self.store, self.means, self.alone, self.most = search, store, means, alone, most
         self.jobs: dict[str, Job] = {}
+        self.deaths: Counter[Job] = Counter()
+        self.again: list[Job] = []  # their processes died
         self.error: BaseException | None = None
 
     def suggest(self, trial_id: str) -> Any:
@@ -115,7 +119,7 @@ class Stretches(Searcher):  # type: ignore[misc]
             return Searcher.FINISHED
         if len(self.jobs) >= self.most:
             return None
-        job = self._guarded(self.search.next_job)
+        job = self.again.pop(0) if self.again else self._guarded(self.search.next_job)
         if job is None:
             return None if self.jobs and self.error is None else Searcher.FINISHED
         self.jobs[trial_id] = job
@@ -129,7 +133,11 @@ class Stretches(Searcher):  # type: ignore[misc]
     ) -> None:
         job = self.jobs.pop(trial_id)
         if error or not result or "answer" not in result:
-            answer = Answer(why=f"its process died {DEATHS + 1} times")
+            self.deaths[job] += 1
+            if self.deaths[job] < DEATHS:
+                self.again.append(job)  # it goes on from its newest checkpoint
+                return
+            answer = Answer(why=f"its process died {DEATHS} times")
         else:
             told = json.loads(result["answer"])
             if "full" in told:
