@@ -38,6 +38,7 @@ _HOMES = {
     "serve": "penstock.serving.server",
     "submit": "penstock.jobs.submission",
     "train": "penstock.experiment",
+    "tune": "penstock.tuning.tune",
     "workloads": "penstock.api",
     "write_report": "penstock.report",
 }

@@ -20,5 +20,6 @@ from penstock.serving.on_ray.switch import handle as handle
 from penstock.serving.server import serve as serve
 from penstock.store import Store as Store
 from penstock.templates import new as new
+from penstock.tuning.tune import tune as tune
 
 __version__: str

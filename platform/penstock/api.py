@@ -102,10 +102,18 @@ def promote(
 
 
 def runs(*, store: Store | None = None) -> list[dict[str, Any]]:
-    """Every run of the store, how far it came, and what it waits for."""
+    """Every run of the store, how far it came, and what it waits for; the trials of a search are one row,
+    with `trials`."""
     from penstock import experiment
+    from penstock.tuning.asked import names
+    from penstock.tuning.listing import searches
 
-    return [dict(row) for row in experiment.runs(store or Store.open())]
+    place = store or Store.open()
+    known = names(place)
+    rows = experiment.runs(place)
+    waits = {row["search"]: row["waits_for"] for row in rows if row["waits_for"]}
+    alone = [{**row, "trials": None} for row in rows if row["search"] not in known]
+    return alone + [{**row, "waits_for": waits.get(row["run"])} for row in searches(place)]
 
 
 def check(workload: str) -> list[Check]:

@@ -1,4 +1,4 @@
-"""One root folder for everything that is kept: data sets, runs, models.
+"""One root folder for everything that is kept: data sets, runs, searches, models.
 
 What is here is committed or absent. A file or folder is written aside under `.tmp-<pid>-<random>`,
 flushed to the disk and renamed into place; a reader never sees half of one, whenever the writer dies.
@@ -49,7 +49,7 @@ class Store:
             )
         store = cls(Path(place).expanduser().absolute())
         with explained(store.root):
-            for folder in (store.datasets, store.runs, store.models):
+            for folder in (store.datasets, store.runs, store.searches, store.models):
                 folder.mkdir(parents=True, exist_ok=True)
         return store
 
@@ -60,6 +60,10 @@ class Store:
     @property
     def runs(self) -> Path:
         return self.root / "runs"
+
+    @property
+    def searches(self) -> Path:
+        return self.root / "searches"
 
     @property
     def models(self) -> Path:

@@ -38,7 +38,7 @@ def heavy_after(code: str) -> set[str]:
 def test_help_and_config_errors_import_nothing_heavy() -> None:
     ends = "try:\n    main()\nexcept SystemExit: pass"
     quick = (["--help"], ["train", "--help"], ["train", "speech", "optim.lrr=1"], ["trian"])
-    for words in (*quick, ["submit", "--help"], ["submit", "--", "trian"]):
+    for words in (*quick, ["tune", "speech", "x=1"], ["submit", "--help"], ["submit", "--", "trian"]):
         # the toy workload itself imports torch: it stands for one that could be lighter
         words = ["speech" if word == "toy" else word for word in words]
         assert (
@@ -72,7 +72,7 @@ def test_the_verbs_of_this_version_are_all_tcli() -> None:
         "list new doctor prepare train evaluate predict compare models promote export keys serve runs report "
         "submit jobs"
     )
-    assert sorted([*wanted.split(), "bench", "check", "demo"]) == VERBS
+    assert sorted([*wanted.split(), "bench", "check", "demo", "tune"]) == VERBS
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,20 @@ def test_the_verbs_of_this_version_are_all_tcli() -> None:
         (["train", "toyy"], "no workload 'toyy'; did you mean toy?"),
         (["train", "speech", "optim.lrr=1"], "no setting optim.lrr; did you mean optim.lr?"),
         (["train", "speech", "optim.lr=fast"], "optim.lr = 'fast': input should be a valid number"),
+        (["tune", "speech", "optim.lrr=log(1e-4,1)"], "no setting optim.lrr; did you mean optim.lr?"),
+        (["tune", "speech", "optim.lr=log(0,1)"], "'optim.lr=log(0,1)': a logarithm needs numbers above 0"),
+        (["tune", "speech", "--scheduler", "ahsa"], "--scheduler 'ahsa': no such one; did you mean asha?"),
+        (["tune", "speech", "--searcher", "bayes"], "--searcher 'bayes': no such one; known: grid, optuna"),
+        (["tune", "speech", "--searcher", "grid"], "augment.voice = uniform(0,0.15): a grid needs points"),
+        (["tune", "speech", "train.epochs=int(2,9)"], "train.epochs: asha compares trials of one length;"),
+        (
+            ["tune", "speech", "data.clips=int(100,200)"],
+            "data.clips: a search compares trials on one data set",
+        ),
+        (
+            ["tune", "speech", "--workers", "2:4"],
+            "--workers 2:4: a trial has a fixed number; write --workers 2",
+        ),
         (["train", "speech", "--preset", "smok"], "speech has no preset 'smok'; did you mean smoke?"),
         (
             ["train", "speech", "--workers", "none"],

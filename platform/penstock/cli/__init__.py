@@ -12,7 +12,19 @@ from penstock.cli import (  # each registers its verbs
     keeping,
     making,
     running,
+    searching,
 )
 from penstock.cli.shell import app, main
 
-__all__ = ["access", "app", "exporting", "jobs", "judging", "keeping", "main", "making", "running"]
+__all__ = [
+    "access",
+    "app",
+    "exporting",
+    "jobs",
+    "judging",
+    "keeping",
+    "main",
+    "making",
+    "running",
+    "searching",
+]

@@ -152,7 +152,7 @@ def runs(shell: Shell) -> dict[str, Any]:
 
     rows = all_runs(store=Store.open(shell.store))
     if rows:
-        keys = [key for key in rows[0] if key != "waits_for"]  # too long for a column
+        keys = [key for key in rows[0] if key not in ("search", "waits_for")]  # the latter is too long
         shell.table(keys, [["-" if row[key] is None else row[key] for key in keys] for row in rows])
         for row in rows:
             if row["waits_for"]:

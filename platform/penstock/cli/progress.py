@@ -69,6 +69,8 @@ class Progress:
             if best:
                 self._best = figure
             return f"epoch {event['epoch']}: validation {figure}{' (best so far)' if best else ''}"
+        if kind == "trial":
+            return trial(event)
         said = SAYINGS.get(kind)
         return said.format(**event) if said else ""
 
@@ -99,6 +101,24 @@ def iteration(event: Mapping[str, Any]) -> str:
         f"{int(left) // 60}:{int(left) % 60:02d} left",
     ]
     return "  ".join(part for part in parts if part)
+
+
+def trial(event: Mapping[str, Any]) -> str:
+    """Of a search, when something came of it."""
+    if event["state"] not in ("paused", "finished", "failed"):
+        return ""
+    settings = " ".join(f"{name}={short(value)}" for name, value in event["config"].items())
+    if event["state"] == "failed":
+        return f"trial {event['trial']} failed: {event['why']}  ({settings})"
+    far = f"{event['validations']} of {event['of']} validations"
+    return f"trial {event['trial']}: {event['goal']} {short(event['metric'])} after {far}  ({settings})"
+
+
+def short(value: Any) -> str:
+    """A setting or a metric, with the digits that a person reads."""
+    if isinstance(value, float):
+        return f"{value:.4g}" if value == value else "-"
+    return str(value)
 
 
 SAYINGS = {

@@ -77,7 +77,7 @@ def train(
     asked = means(workers, threads, cpus, gpus_per_worker)
     if health_timeout_s is not None:
         asked = dataclasses.replace(asked, health_timeout_s=health_timeout_s)
-    dataset = _prepare(workload, data or "synthetic", config, store, skip_bad, cpus, tell)
+    dataset = prepared(workload, data or "synthetic", config, store, skip_bad, cpus, tell)
     spec = RunSpec(
         workload=workload.name,
         reference=catalog.reference(workload.name),
@@ -88,8 +88,8 @@ def train(
         max_workers=asked.max_workers,
         threads=asked.threads,
         device=asked.device,
-        strategy=_strategy(config.train.strategy, asked),
-        start_from=_pinned(store, start_from),
+        strategy=strategy_of(config.train.strategy, asked),
+        start_from=pinned(store, start_from),
         model=model or workload.name,
     )
     run = _run(store, name or default_name(spec), spec, fresh, keep_threads=threads is None)
@@ -102,7 +102,7 @@ def train(
     if live_first is None and plays:
         live_first = True  # no data was read: that the games it is judged by are generated says nothing
     with run.driver_lease(), following(run, trackers, tell) as tell:
-        _train(run, dataclasses.replace(asked, threads=run.spec.threads), cpus, tell, plays)
+        learn(run, dataclasses.replace(asked, threads=run.spec.threads), cpus, tell, plays)
         return finish(run, workload, config, dataset, store, promote, live_first, tell, began)
 
 
@@ -115,7 +115,7 @@ def default_name(spec: RunSpec) -> str:
 # ---------------------------------------------------------------- the parts
 
 
-def _prepare(
+def prepared(
     workload: Workload[Any],
     source: str,
     config: Any,
@@ -124,6 +124,7 @@ def _prepare(
     cpus: int | None,
     tell: OnEvent,
 ) -> Dataset:
+    """The data set that `source` makes; nothing is done when it is there."""
     from penstock.cluster import ensure_ray
     from penstock.data.prepare import prepare
     from penstock.data.ray_map import ray_mapper
@@ -133,11 +134,12 @@ def _prepare(
     return prepare(workload, source, config.data, store, skip_bad=skip_bad, mapper=mapper, on_event=tell)
 
 
-def _strategy(asked: str, by: Means) -> str:
+def strategy_of(asked: str, by: Means) -> str:
+    """How gradients are summed where that is left to the platform."""
     return asked if asked != "auto" else "ddp" if by.gpus else "exact"
 
 
-def _pinned(store: Store, reference: str | None) -> str | None:
+def pinned(store: Store, reference: str | None) -> str | None:
     """`name@version`, whatever alias was given: it may have moved when the run goes on."""
     if reference is None:
         return None
@@ -157,13 +159,17 @@ def _run(store: Store, name: str, spec: RunSpec, fresh: bool, keep_threads: bool
     return Run.create(store, name, spec)
 
 
-def _train(run: Run, by: Means, cpus: int | None, tell: OnEvent, plays: bool) -> None:
+def learn(
+    run: Run, by: Means, cpus: int | None, tell: OnEvent, plays: bool, until: int | None = None
+) -> None:
+    """Train `run` by its means; what is done is not done again. `plays`: it learns from games (agents).
+    `until`: pause after that many validations."""
     if run.outcome() is not None:
         return  # killed while it was published
     if plays:
-        from penstock.rl import learn
+        from penstock.rl import learn as play
 
-        learn(run, by, cpus, tell)
+        play(run, by, cpus, tell, until)
     elif by.alone:
         from penstock.training.work import work
         from penstock.training.world import World
@@ -174,11 +180,11 @@ def _train(run: Run, by: Means, cpus: int | None, tell: OnEvent, plays: bool) ->
             events.append(event)
             tell(event)
 
-        work(run, World.alone(by.device), both)
+        work(run, World.alone(by.device), both, until)
     else:
         from penstock.cluster import ensure_ray
         from penstock.training.on_ray import fit
 
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
         ensure_ray(cpus)
-        fit(run, by, tell)
+        fit(run, by, tell, until)

@@ -11,7 +11,8 @@ from penstock.training.run import Run
 
 
 def runs(store: Store) -> list[dict[str, Any]]:
-    """Every run of the store, by name: what it trains, its state, how far it is and what it published.
+    """Every run of the store, by name: what it trains, its state, how far it is, what it
+    published, and which search it is a trial of.
 
     State: `finished`, `running`, `stopped`, or `waiting`: its workers find no place. `waits_for` then says
     what it needs, what is free and who holds the rest; the run itself keeps that up to date while it waits,
@@ -38,6 +39,7 @@ def runs(store: Store) -> list[dict[str, Any]]:
                 "workers": run.spec.workers,
                 "version": f"{result['model']}@{result['version']}" if result else None,
                 "waits_for": waits_for,
+                "search": run.spec.search or None,
             }
         )
     return rows

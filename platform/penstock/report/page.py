@@ -244,5 +244,6 @@ def render(page: Page) -> str:
         settings=settings(page.run.spec),
         how=how(page.run),
         commands=commands(page),
+        style=files("penstock.report").joinpath("style.css").read_text("utf-8"),
         png=lambda raw: data_uri("image/png", raw),
     )

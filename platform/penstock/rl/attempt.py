@@ -80,13 +80,18 @@ class Attempt:
 
     # ---------------------------------------------------------------- the loop
 
-    def run_to_the_end(self) -> None:
+    def go_on(self, until: int | None) -> None:
+        """To the end, or until that many ratings are done."""
         try:
             self._say_start()
             while self.done() < 1:
                 self._iterate()
-                self._after()
-            self._finish()
+                if self._after() and until is not None and len(self.run.metrics.validations()) >= until:
+                    break
+            if self.done() < 1:
+                self.tell({"event": "paused", "step": self.progress.step})
+            else:
+                self._finish()
         finally:
             self.algorithm.stop()
 
@@ -139,7 +144,8 @@ class Attempt:
             }
         )
 
-    def _after(self) -> None:
+    def _after(self) -> bool:
+        """What is due after an iteration; whether that was a rating."""
         done, step = self.done(), self.progress.step
         if self.plan.rate_every:
             due = step % self.plan.rate_every == 0
@@ -149,6 +155,7 @@ class Attempt:
             self._rate()
         if due or done >= 1 or step % self.config.train.checkpoint_every == 0:
             self._save()
+        return due or done >= 1
 
     def _rate(self) -> None:
         """What the weights are worth now: by the evaluator on the validation split, and against past

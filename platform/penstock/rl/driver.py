@@ -27,9 +27,10 @@ FUTILE = 3
 """Attempts in a row without a new checkpoint after which a run gives up."""
 
 
-def learn(run: Run, means: Means, cpus: int | None, tell: OnEvent) -> None:
+def learn(run: Run, means: Means, cpus: int | None, tell: OnEvent, until: int | None = None) -> None:
     """Train `run` until its outcome is committed, on the Ray that is there or a local one with `cpus` logical
-    CPUs. RunFailed when it fails, RunError when there are too few CPUs or their number is left open."""
+    CPUs. `until`: pause after that many ratings, with a checkpoint. RunFailed when it fails, RunError when
+    there are too few CPUs or their number is left open."""
     ensure_ray(cpus)
     events = EventLog(run.path / "events.jsonl")
 
@@ -46,9 +47,11 @@ def learn(run: Run, means: Means, cpus: int | None, tell: OnEvent) -> None:
     futile, newest = 0, checkpoint.steps(run.checkpoints)[-1:]
     while run.outcome() is None:
         with run.writer_fence():
+            if until is not None and run.validated() >= until:
+                return
             attempt = Attempt(run, means, runners, plan, both)
             try:
-                attempt.run_to_the_end()
+                attempt.go_on(until)
                 continue
             except Exception as error:
                 if not isinstance(error, RayError) and not attempt.learner_lost():

@@ -41,8 +41,11 @@ def train(
     world: World,
     on_event: OnEvent | None = None,
     start_weights: Mapping[str, Tensor] | None = None,
-) -> Outcome:
+    until: int | None = None,
+) -> Outcome | None:
     """Train what `run.spec` asks for, from its newest checkpoint on, to the end; every worker calls it.
+    `until`: pause after that many validations, with a checkpoint, and give None unless that was the end. A
+    run that was paused goes on as if it never had been: the schedule is that of the whole run.
 
     The leading worker holds the run's fence, logs metrics and commits checkpoints; only there `on_event`
     is told: `start` (or `resume`), `start_from`, `step`, `validation`, `checkpoint`, `warning`, `done`.
@@ -50,7 +53,7 @@ def train(
     """
     tell: OnEvent = on_event if on_event is not None and world.leads else lambda event: None
     with computing(run.spec.threads, world), run.writer_fence() if world.leads else nullcontext():
-        return Training(workload, config, dataset, run, world, tell, start_weights).run_to_the_end()
+        return Training(workload, config, dataset, run, world, tell, start_weights, until).go_on()
 
 
 class Training:
@@ -65,6 +68,7 @@ class Training:
         world: World,
         tell: OnEvent,
         start_weights: Mapping[str, Tensor] | None,
+        until: int | None,
     ) -> None:
         self.workload, self.config, self.dataset = workload, config, dataset
         self.run, self.world, self.tell = run, world, tell
@@ -77,6 +81,8 @@ class Training:
             raise DataError(f"data set {dataset.id} has no items to train on; check its split")
         self.per_epoch = order.steps_per_epoch(self.items, self.train.batch)
         self.total = self.per_epoch * self.train.epochs
+        each = self.per_epoch * self.train.validate_every
+        self.stop = self.total if until is None else min(until * each, self.total)
         reseed(self.seed, -1, 0)  # the first weights, the same on every worker
         self.task: Task[Any] = resolve(workload.trainers[workload.trainer(config)])(config, dataset.schema)
         found = self._newest()
@@ -90,7 +96,13 @@ class Training:
             self.stepper.load(state)
         if world.leads:
             run.metrics.truncate(found.metrics_bytes if found is not None else 0)
-            run.log_attempt(self.progress.step, world.size)
+            if until is None or not self.reached:
+                run.log_attempt(self.progress.step, world.size)
+
+    @property
+    def reached(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.progress.finished or self.progress.step >= self.stop
 
     def _newest(self) -> checkpoint.Checkpoint | None:
         """The checkpoint to go on from: the leading worker chooses, the others follow."""
@@ -109,7 +121,7 @@ class Training:
             fresh = start_from(self.task.module, given)
             self.tell({"event": "start_from", "fresh": fresh})
 
-    def run_to_the_end(self) -> Outcome:
+    def go_on(self) -> Outcome | None:
         progress = self.progress
         self.tell(
             {
@@ -128,13 +140,15 @@ class Training:
         )
         with saving as saver:
             self.clock.skip()
-            for step in range(progress.step, self.total):
-                if progress.finished:
-                    break
+            while not self.reached:
+                step = progress.step
                 PULSE.begin_step()
                 self._step(step)
                 PULSE.end_step()
                 self._after(step, saver)
+        if not progress.finished:
+            self.tell({"event": "paused", "step": progress.step, "steps": self.total})
+            return None
         outcome = self._outcome()
         speed = {"items_per_s": outcome.items_per_s, "first_step_s": outcome.first_step_s}
         self.tell({"event": "done", "step": outcome.steps, **speed})

@@ -23,6 +23,7 @@ class Means:
     threads: int
     gpus: float
     health_timeout_s: float = TIMEOUT_S
+    placed: bool = False  # this process is one that Ray has started for the whole work
 
     @property
     def device(self) -> str:
@@ -31,7 +32,7 @@ class Means:
     @property
     def alone(self) -> bool:
         """Whether one process on this machine does it all, so that Ray is not needed."""
-        return self.workers == 1 and self.max_workers <= 1 and not elsewhere()
+        return self.workers == 1 and self.max_workers <= 1 and (self.placed or not elsewhere())
 
 
 def means(workers: Workers | None, threads: int | None, cpus: int | None, gpus: float | None) -> Means:

@@ -50,11 +50,15 @@ class MetricsLog:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Every whole line; the last one may be under way."""
+        yield from self.until()
+
+    def until(self, length: int | None = None) -> Iterator[dict[str, Any]]:
+        """Every whole line of the first `length` bytes; None: of all."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
             for line in file:
-                if line.endswith(b"\n"):
+                if line.endswith(b"\n") and (length is None or file.tell() <= length):
                     yield json.loads(line)
 
     def loss_curve(self) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -71,6 +75,6 @@ class MetricsLog:
             raise StoreError(f"{self.path}: steps are missing or repeated; --fresh starts the run anew")
         return np.array(losses, dtype=np.float64)
 
-    def validations(self) -> list[dict[str, Any]]:
-        """The lines about validations, oldest first."""
-        return [line for line in self if "validation" in line]
+    def validations(self, length: int | None = None) -> list[dict[str, Any]]:
+        """The lines about validations, oldest first; `length`: only those of the first bytes."""
+        return [line for line in self.until(length) if "validation" in line]

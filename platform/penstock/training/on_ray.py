@@ -42,8 +42,9 @@ FUTILE = 10
 """Restarts in a row without a new checkpoint after which a run gives up."""
 
 
-def fit(run: Run, means: Means, on_event: OnEvent) -> None:
-    """Train `run` on Ray workers until its outcome is committed. Ray is running already.
+def fit(run: Run, means: Means, on_event: OnEvent, until: int | None = None) -> None:
+    """Train `run` on Ray workers until its outcome is committed, or so many validations are. Ray is running
+    already.
 
     Killed workers and controllers cost a restart from the newest checkpoint. RunError when the cluster has
     too few CPUs, RunFailed (or the PenstockError that a worker raised) when training itself fails.
@@ -51,12 +52,12 @@ def fit(run: Run, means: Means, on_event: OnEvent) -> None:
     demand_cpus(means.workers, means.threads, int(ray.cluster_resources().get("CPU", 0)))
     _demand_places(means)
     progress = _Progress(run)
-    while run.outcome() is None:
-        attempt = _Attempt(run, means)
+    while not done(run, until):
+        attempt = _Attempt(run, means, until)
         attempt.follow(on_event)
         error = attempt.error
         if error is None:
-            assert run.outcome() is not None, "workers ended without an outcome"
+            assert done(run, until), "workers ended without an outcome"
         elif not isinstance(error, ActorDiedError | ActorUnavailableError):
             raise _explained(error, run)
         elif progress.futile():
@@ -81,13 +82,18 @@ def _each(means: Means) -> dict[str, float]:
     return {"CPU": float(means.threads)} | ({"GPU": means.gpus} if means.gpus else {})
 
 
+def done(run: Run, until: int | None) -> bool:
+    """Whether the outcome of `run` is committed, or `until` validations are."""
+    return run.outcome() is not None or (until is not None and run.validated() >= until)
+
+
 # ---------------------------------------------------------------- on the driver
 
 
 class _Attempt:
     """One Ray Train run: lives until its workers are done or its controller is dead."""
 
-    def __init__(self, run: Run, means: Means) -> None:
+    def __init__(self, run: Run, means: Means, until: int | None) -> None:
         self.run = run
         self.error: BaseException | None = None
         self._groups_before = set(_placement_groups())
@@ -100,13 +106,13 @@ class _Attempt:
         self._trainer = ElasticTrainer(
             run.path,
             train_loop_per_worker=_train,
-            train_loop_config={"run": str(run.path), "path": list(sys.path)},
+            train_loop_config={"run": str(run.path), "path": list(sys.path), "until": until},
             scaling_config=ScalingConfig(
                 num_workers=(workers, most) if most > workers else workers,
                 use_gpu=means.gpus > 0,
                 resources_per_worker=_each(means),
             ),
-            torch_config=TorchConfig(backend="nccl" if means.gpus else "gloo"),
+            torch_config=TorchConfig(backend="nccl" if means.gpus >= 1 else "gloo"),  # NCCL: one GPU a rank
             run_config=RunConfig(
                 name=f"{run.name}-{uuid.uuid4().hex[:8]}",  # a used name would make Ray resume by itself
                 storage_path=str(self._scratch),
@@ -242,7 +248,7 @@ def _train(job: Mapping[str, Any]) -> None:
     world = World.distributed(device, run.spec.strategy)
     events = EventLog(run.path / "events.jsonl")
     try:
-        work(run, world, events.append if world.leads else lambda event: None)
+        work(run, world, events.append if world.leads else lambda event: None, job["until"])
     except (PenstockError, RunFailed) as error:
         raise WorkerFault(type(error).__name__, str(error)) from error
     except Exception as error:

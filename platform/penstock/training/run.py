@@ -16,14 +16,15 @@ import dataclasses
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import RunError, StoreError, nearest
-from penstock.store import Busy, Store, discard_folder, lock, publish_folder, write_atomic
+from penstock.store import ASIDE, Busy, Store, discard_folder, lock, publish_folder, write_atomic
 from penstock.training import checkpoint
 from penstock.training.metrics import MetricsLog
 from penstock.workload import NAME
@@ -50,13 +51,14 @@ class RunSpec:
     strategy: str = "exact"
     start_from: str | None = None  # name@version
     model: str = ""  # the name it is published under
+    search: str = ""  # the search it is a trial of
 
     MEANS = ("workers", "max_workers")
     """What may differ when a run goes on: the number of workers does not change the result."""
 
     def differences(self, other: RunSpec) -> list[str]:
         """`setting (here, there)` for all that differs, means left out."""
-        ours, theirs = _flat(dataclasses.asdict(self)), _flat(dataclasses.asdict(other))
+        ours, theirs = flat(dataclasses.asdict(self)), flat(dataclasses.asdict(other))
         keys = dict.fromkeys([*ours, *theirs])
         return [
             f"{key.removeprefix('config.')} ({ours.get(key)!r}, now {theirs.get(key)!r})"
@@ -83,14 +85,13 @@ class Run:
         settings that differ."""
         if not NAME.fullmatch(name):
             raise RunError(f"run name {name!r}: write up to 64 of a-z 0-9 . _ - from a letter or digit on")
-        identity = secrets.token_hex(8)
-        facts = {"format": FORMAT, "identity": identity, "spec": dataclasses.asdict(spec)}
+        facts = _facts(spec)
         if not (store.runs / name).exists():
             store.runs.mkdir(parents=True, exist_ok=True)
             try:
                 with publish_folder(store.runs, name) as aside:
                     (aside / "run.json").write_text(json.dumps(facts, indent=1))
-                return cls(store.runs / name, spec, identity)
+                return cls(store.runs / name, spec, facts["identity"])
             except FileExistsError:
                 pass  # another process was first: it is the existing run now
         run = cls.open(store, name)
@@ -147,13 +148,7 @@ class Run:
 
     def driver_alive(self) -> bool:
         """Whether the process that last took the lease is alive. For people: only the lease decides."""
-        try:
-            os.kill(int((self.path / ".driver.lock").read_text()), 0)
-        except (FileNotFoundError, ValueError, ProcessLookupError):
-            return False
-        except PermissionError:
-            return True
-        return True
+        return lease_alive(self.path / ".driver.lock")
 
     @contextmanager
     def writer_fence(self) -> Iterator[None]:
@@ -180,6 +175,31 @@ class Run:
     def newest_checkpoint(self, warn: Callable[[str], None]) -> checkpoint.Checkpoint | None:
         """Where to go on: the newest intact checkpoint; see checkpoint.newest."""
         return checkpoint.newest(self.checkpoints, warn)
+
+    def validated(self) -> int:
+        """How many validations the newest checkpoint holds: what a run that goes on will not do again."""
+        found = self.newest_checkpoint(lambda _: None)
+        return len(self.metrics.validations(found.metrics_bytes)) if found is not None else 0
+
+    def fork(self, store: Store, name: str, spec: RunSpec) -> Run:
+        """A run called `name` that goes on from this one's newest checkpoint with the settings of `spec`; the
+        one that is there already when it was forked before. RunError when there is no checkpoint."""
+        if (store.runs / name).exists():
+            return Run.create(store, name, spec)
+        found = self.newest_checkpoint(lambda _: None)
+        if found is None:
+            raise RunError(f"run {self.name!r} has no checkpoint to go on from as {name!r}")
+        facts = _facts(spec) | {"forked_from": self.name, "forked_at": found.step}
+        with suppress(FileExistsError), publish_folder(store.runs, name) as aside:
+            for folder in self.FORKED:
+                if (self.path / folder).is_dir():
+                    shutil.copytree(self.path / folder, aside / folder, ignore=_unfinished)
+            MetricsLog(aside / "metrics.jsonl").append(self.metrics.until(found.metrics_bytes))
+            (aside / "run.json").write_text(json.dumps(facts, indent=1))
+        return Run.create(store, name, spec)
+
+    FORKED = ("checkpoints", "selves", "snapshots")
+    """The folders that training reads again; `selves` are those of what plays."""
 
     def save_outcome(self, weights: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
         """Commit what training made: the weights to publish and JSON facts about them."""
@@ -215,6 +235,17 @@ class Run:
         write_atomic(self.path / "result.json", json.dumps(result, indent=1).encode())
 
 
+def lease_alive(path: Path) -> bool:
+    """Whether the process that last took the lease at `path` is alive."""
+    try:
+        os.kill(int(path.read_text()), 0)
+    except (FileNotFoundError, ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def names(store: Store) -> list[str]:
     """The runs in a store, sorted."""
     if not store.runs.is_dir():
@@ -229,11 +260,20 @@ def remove(run: Run) -> None:
     discard_folder(run.path)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _facts(spec: RunSpec) -> dict[str, Any]:
+    return {"format": FORMAT, "identity": secrets.token_hex(8), "spec": dataclasses.asdict(spec)}
+
+
+def _unfinished(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name.startswith(ASIDE)]
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted name; tuples as lists."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
+            found.update(flat(value, f"{prefix}{key}."))
         else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat
+            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return found

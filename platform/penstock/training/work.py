@@ -21,13 +21,13 @@ def parts_of(run: Run) -> tuple[Workload[Any], Any, Dataset]:
     return workload, from_dict(workload.config, run.spec.config), Dataset.load(run.dataset_path)
 
 
-def work(run: Run, world: World, on_event: OnEvent) -> None:
+def work(run: Run, world: World, on_event: OnEvent, until: int | None = None) -> None:
     """Train `run` as one of the workers of `world`; rank 0 commits the outcome. Every part is found from the
-    run's folder, so it is the same in this process and on any worker."""
+    run's folder, so it is the same in this process and on any worker. `until`: see loop.train."""
     if world.broadcast(run.outcome() is not None):
         return  # a worker was killed after all was done
-    outcome = train(*parts_of(run), run, world, on_event)
-    if world.leads:
+    outcome = train(*parts_of(run), run, world, on_event, until=until)
+    if outcome is not None and world.leads:
         facts = dataclasses.asdict(dataclasses.replace(outcome, weights={}))
         with run.writer_fence():
             run.save_outcome(outcome.weights, facts)

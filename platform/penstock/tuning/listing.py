@@ -1,0 +1,44 @@
+"""The searches of a store, as `penstock runs` shows them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from penstock.journal import Journal
+from penstock.store import Store
+from penstock.training.run import lease_alive
+from penstock.tuning.asked import names, read
+from penstock.tuning.ledger import Ledger
+
+
+def searches(store: Store) -> list[dict[str, Any]]:
+    """One row each, with the columns of a run: `step` is of all trials together, `trials` those that came to
+    an end or were stopped for good, of those asked for."""
+    rows = []
+    for name in names(store):
+        asked, folder = read(store, name), store.searches / name
+        ledger = Ledger(Journal(folder / "ledger.jsonl"))
+        result = folder / "result.json"
+        done = len(json.loads(result.read_bytes())["trials"]) if result.is_file() else 0
+        published = ledger.published
+        if lease_alive(folder / ".driver.lock"):
+            state = "running"
+        else:
+            state = "finished" if ledger.count and done >= ledger.count else "stopped"
+        ended = sum(trial.failed or trial.finished for trial in ledger.trials.values())
+        rows.append(
+            {
+                "run": name,
+                "workload": asked.spec.workload,
+                "state": state,
+                "step": ledger.steps(),
+                "steps": None,
+                "attempts": None,
+                "workers": asked.spec.workers,
+                "version": f"{published.model}@{published.version}" if published else None,
+                "search": name,
+                "trials": f"{max(done, ended)}/{ledger.count}",
+            }
+        )
+    return rows

@@ -1,0 +1,194 @@
+"""Ray Tune around a search: each of its trials is one stretch of training that the search has asked for.
+
+Tune places and restarts; what to train next is the search's decision, and what came of it is in its ledger.
+Tune's own snapshots are written below the search and never read.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray._private import auto_init_hook
+from ray.tune.search import Searcher
+
+from penstock.disk import explain
+from penstock.errors import PenstockError, RunFailed, StoreError
+from penstock.store import Store
+from penstock.training.means import Means
+from penstock.tuning import trial
+from penstock.tuning.room import at_once, bundles
+from penstock.tuning.schedule import Job
+from penstock.tuning.search import Answer, Search
+
+DEATHS = 3
+"""Of a trial's process in one stretch, after which the trial counts as failed."""
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a worker stays in the driver's folder
+}
+
+
+def drive(search: Search, store: Store, means: Means, alone: bool, learners: int | None) -> None:
+    """Train until the search is over. Ray is running already. `alone`: a trial is one process; `learners`:
+    remote ones of what learns from games, None where it learns from data.
+
+    RunError when the cluster is too small for one trial; StoreError when the store is full.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is in the ledger
+    searcher = Stretches(
+        search, store, means, alone, at_once(ray.cluster_resources(), means, alone, learners)
+    )
+    scratch = store.searches / search.name / ".tune"
+    shutil.rmtree(scratch, ignore_errors=True)
+    tuner = tune.Tuner(
+        tune.with_resources(Stretch, tune.PlacementGroupFactory(bundles(means, alone, learners))),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            num_samples=-1,
+            reuse_actors=True,  # a process trains one trial after the other
+            trial_name_creator=str,
+            trial_dirname_creator=lambda made: str(made.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            name=search.name,
+            storage_path=str(scratch),
+            verbose=0,
+        ),
+    )
+    errors: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            tuner.fit()
+        except BaseException as error:  # handed to the main thread
+            errors.append(error)
+
+    # fit() takes over SIGINT in a main thread
+    thread = threading.Thread(target=fit, name="ray-tune", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.2)
+            if searcher.error is not None:
+                raise searcher.error
+    except BaseException:
+        # Tune's thread, left behind, would start another Ray as soon as this one is stopped, and import RLlib
+        auto_init_hook.enable_auto_connect = False
+        warnings.filterwarnings("ignore", module="gymnasium")
+        raise
+    shutil.rmtree(scratch, ignore_errors=True)
+    if searcher.error is not None:
+        raise searcher.error
+    if errors:
+        if why := explain(errors[0], scratch):
+            raise StoreError(why)
+        first = (str(errors[0]).strip().splitlines() or [""])[-1][:300]
+        raise RunFailed(f"search {search.name!r}: {type(errors[0]).__name__}: {first}")
+
+
+class Stretches(Searcher):  # type: ignore[misc]
+    """Asks the search what to train, as Tune's search algorithm."""
+
+    def __init__(self, search: Search, store: Store, means: Means, alone: bool, most: int) -> None:
+        super().__init__()
+        self.search, self.store, self.means, self.alone, self.most = search, store, means, alone, most
+        self.jobs: dict[str, Job] = {}
+        self.deaths: Counter[Job] = Counter()
+        self.again: list[Job] = []  # their processes died
+        self.error: BaseException | None = None
+
+    def suggest(self, trial_id: str) -> Any:
+        if self.error is not None:
+            return Searcher.FINISHED
+        if len(self.jobs) >= self.most:
+            return None
+        job = self.again.pop(0) if self.again else self._guarded(self.search.next_job)
+        if job is None:
+            return None if self.jobs and self.error is None else Searcher.FINISHED
+        self.jobs[trial_id] = job
+        until = None if job.until >= self.search.length else job.until
+        path = self.store.runs / self.search.run_of(job)
+        means = asdict(self.means) | {"placed": self.alone}
+        return {"job": json.dumps({"run": str(path), "until": until, "means": means, "path": sys.path})}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        job = self.jobs.pop(trial_id)
+        if error or not result or "answer" not in result:
+            self.deaths[job] += 1
+            if self.deaths[job] < DEATHS:
+                self.again.append(job)  # it goes on from its newest checkpoint
+                return
+            answer = Answer(why=f"its process died {DEATHS} times")
+        else:
+            told = json.loads(result["answer"])
+            if "full" in told:
+                self.error = self.error or StoreError(told["full"])
+                return
+            answer = Answer(**told)
+        self._guarded(lambda: self.search.done(job, answer))
+
+    def _guarded(self, act: Callable[[], Any]) -> Any:
+        # Tune would print what is raised in here, and go on
+        try:
+            return act()
+        except (PenstockError, RunFailed) as error:
+            self.error = self.error or error
+            return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles what it is given, for a restore that nobody asks for
+
+    def __deepcopy__(self, memo: object) -> Stretches:
+        return self
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a search goes on from its ledger")
+
+
+class Stretch(tune.Trainable):  # type: ignore[misc]
+    """One stretch of training; a process does one after the other."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.job = json.loads(config["job"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        for entry in self.job["path"]:
+            if entry and entry not in sys.path and Path(entry).exists():
+                sys.path.append(entry)  # a workload is found wherever the driver found it
+        try:
+            answer = trial.train(Path(self.job["run"]), Means(**self.job["means"]), self.job["until"])
+        except StoreError as error:
+            return {"done": True, "answer": json.dumps({"full": str(error)})}
+        return {"done": True, "answer": json.dumps(asdict(answer))}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        return None  # the run's own folder has it
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        return None

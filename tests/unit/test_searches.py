@@ -1,0 +1,89 @@
+"""What a search says about itself: its figures, and its place among the runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from penstock import api
+from penstock.config import to_dict
+from penstock.errors import RunError
+from penstock.journal import Journal
+from penstock.store import Store
+from penstock.training.run import Run, RunSpec
+from penstock.tuning.asked import Asked, default_name, keep, read
+from penstock.tuning.ledger import Ledger, Trial
+from penstock.tuning.listing import searches
+from penstock.tuning.report import figures, importance
+from penstock.workload import Goal
+from tests.toy import Config
+
+GOAL = Goal("accuracy", "max")
+SPEC = RunSpec("toy", "tests.toy:workload", to_dict(Config()), "data", model="toy")
+ASKED = Asked(SPEC, {"optim.lr": "log(0.0001,0.1)"}, "asha", "random")
+
+
+def test_a_search_is_kept_and_other_settings_are_refused(store: Store) -> None:
+    keep(store, "mine", ASKED)
+    assert read(store, "mine") == ASKED
+    more = dataclasses.replace(ASKED, spec=dataclasses.replace(SPEC, workers=4))
+    keep(store, "mine", more)  # a means, not a setting
+    other = dataclasses.replace(ASKED, searcher="grid", spec=dataclasses.replace(SPEC, seed=1))
+    with pytest.raises(
+        RunError, match=r"seed \(0, now 1\), searcher \('random', now 'grid'\); choose another"
+    ):
+        keep(store, "mine", other)
+    with pytest.raises(RunError, match="no search 'mien'; did you mean mine"):
+        read(store, "mien")
+    with pytest.raises(RunError, match="up to 48"):
+        keep(store, "x" * 49, ASKED)
+    assert default_name(ASKED) == default_name(more) != default_name(other)
+    assert default_name(ASKED).startswith("toy-asha-")
+
+
+def test_the_trials_of_a_search_are_one_row_among_the_runs(store: Store) -> None:
+    folder = keep(store, "mine", ASKED)
+    ledger = Ledger(Journal(folder / "ledger.jsonl"))
+    ledger.append({"record": "trials", "count": 2})
+    for number in range(2):
+        name = f"mine-{number}"
+        Run.create(store, name, dataclasses.replace(SPEC, search="mine"))
+        ledger.append({"record": "trial", "trial": number, "settings": {"optim.lr": 0.1}, "run": name})
+        ledger.append(
+            {"record": "reached", "trial": number, "values": [0.5], "step": 8, "finished": number == 0}
+        )
+    Run.create(store, "alone", SPEC)
+    rows = api.runs(store=store)
+    assert [row["run"] for row in rows] == ["alone", "mine"]
+    assert rows[0].keys() == rows[1].keys()
+    assert (rows[1]["trials"], rows[1]["step"], rows[1]["state"]) == ("1/2", 16, "stopped")
+    assert searches(store) == rows[1:]
+
+
+def test_importance_finds_the_setting_that_matters(tmp_path: Path) -> None:
+    ranked = [
+        Trial(
+            number,
+            {"a": number * 1.0, "b": (number * 7) % 12, "c": "xy"[number // 6]},
+            "",
+            [0.9 - number / 100],
+        )
+        for number in range(12)
+    ]
+    shares = importance(ranked, GOAL)
+    assert shares["a"] == pytest.approx(1.0)
+    assert shares["c"] == pytest.approx(0.755, abs=0.01)
+    assert 0 <= shares["b"] < 0.2
+    assert importance(ranked[:3], GOAL) == {}
+    ledger = Ledger(Journal(tmp_path / "ledger.jsonl"))
+    ledger.trials = {trial.number: trial for trial in ranked}
+    shown = figures(ranked, ledger, GOAL)
+    assert [figure.title for figure in shown] == [
+        "Learning curves: accuracy",
+        "What the search found",
+        "Importance of settings",
+    ]
+    assert all(figure.svg.startswith("<svg") for figure in shown)
+    assert shown[0].caption == "The best 8 of 12 trials."
