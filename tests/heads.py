@@ -113,12 +113,14 @@ def started(cpus: int = 4, env: Mapping[str, str] | None = None) -> Iterator[Hea
     finally:
         if process.poll() is None:
             family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGTERM)
-        alive = psutil.wait_procs(family, timeout=30)[1]
-        for each in alive:
-            each.kill()
-        process.kill()
-        process.wait()
+        process.send_signal(signal.SIGTERM)  # `ray start` ends its own, one by one
+        try:
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+            alive = psutil.wait_procs(family, timeout=30)[1]
+            for each in alive:
+                each.kill()
         shutil.rmtree(folder, ignore_errors=True)
     assert alive == [], "processes of the head stayed"
 

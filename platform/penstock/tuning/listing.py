@@ -37,6 +37,7 @@ def searches(store: Store) -> list[dict[str, Any]]:
                 "attempts": None,
                 "workers": asked.spec.workers,
                 "version": f"{published.model}@{published.version}" if published else None,
+                "waits_for": None,  # its trials say
                 "search": name,
                 "trials": f"{max(done, ended)}/{ledger.count}",
             }
