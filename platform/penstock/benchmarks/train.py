@@ -41,6 +41,7 @@ def train(
     that of a hand-written DDP loop; and where the time to the first step goes."""
     from penstock.data.order import steps_per_epoch
     from penstock.data.prepare import prepare
+    from penstock.store import ASIDE
     from penstock.training.means import means
 
     if steps < WARM + 50 or steps % 50:
@@ -56,7 +57,7 @@ def train(
     every = min(config.train.checkpoint_every, per_epoch)
     walls: dict[str, list[float]] = {"ray": [], "bare": []}
     starts: list[dict[str, float]] = []
-    with tempfile.TemporaryDirectory(dir=store.root) as scratch:
+    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=store.root) as scratch:
         side = _Sides(workload, config, dataset.path, Path(scratch), asked, steps)
 
         def ours() -> float:

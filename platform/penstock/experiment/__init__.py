@@ -186,7 +186,10 @@ def _train(run: Run, by: Means, cpus: int | None, tell: OnEvent, plays: bool) ->
             events.append(event)
             tell(event)
 
-        work(run, World.alone(by.device), both)
+        try:
+            work(run, World.alone(by.device), both)
+        finally:
+            events.close()
     else:
         from penstock.cluster import ensure_ray
         from penstock.training.on_ray import fit

@@ -15,7 +15,7 @@ from typing import Any
 from penstock.errors import ModelError
 from penstock.registry.card import FORMAT
 from penstock.registry.pointers import LOCK
-from penstock.store import lock, write_atomic
+from penstock.store import current, lock, write_atomic
 
 SERVING = "serving.json"
 FASTER = ("channels_last", "bf16", "compile")
@@ -75,7 +75,7 @@ class Serving:
 def tunings(folder: Path) -> dict[int, dict[str, Any]]:
     """Version -> how it is served, of the model in `folder`."""
     try:
-        stored = json.loads((folder / SERVING).read_bytes())
+        stored = json.loads(current(folder / SERVING))
         return {int(number): dict(values) for number, values in stored["versions"].items()}
     except FileNotFoundError:
         return {}

@@ -42,6 +42,7 @@ __all__ = [
     "ASIDE",
     "Busy",
     "Store",
+    "address",
     "append_object",
     "commit_folder",
     "current",

@@ -182,7 +182,8 @@ def _bucket_of(path: Path) -> Mirror:
 @contextmanager
 def lock(path: Path, blocking: bool = True) -> Iterator[None]:
     """Holds the lock file `path`; it is free when the process ends, however that ends (in a bucket, for
-    other machines: lease.TTL_S later). Without `blocking` a lock that is held raises Busy, with the holder's pid."""
+    other machines: lease.TTL_S later). Without `blocking` a lock that is held raises Busy, with the holder's
+    pid."""
     with local.lock(path, blocking):
         mirror = mirror_of(path)
         if mirror is None:

@@ -1,8 +1,8 @@
 """Locks that hold between machines: a small object, written on condition that nobody else wrote it meanwhile.
 
 Its holder renews it; another process takes it over once it saw the very same object for TTL_S by its own
-clock (clocks of two machines are never compared), or at once where the holder was a process of this machine and
-is dead. Who lost its lease commits nothing any more: `assure` is called before each write.
+clock (clocks of two machines are never compared), or at once where the holder was a process of this machine
+and is dead. Who lost its lease commits nothing any more: `assure` is called before each write.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@
 | `parent/.committed/<name>` | its marker; on the disk, as it was when the folder was brought here |
 | any other file | an object of the same name |
 
-The marker is written last, on condition that there is none: it is the moment of commitment, and of any number of
-writers one wins. It lists the files with their hashes. What comes to lie in a committed folder later (a run's
-checkpoints) lies below the same `.data/<name>~<attempt>/`, so that it goes with it, and a later folder of the
-same name never meets it.
+The marker is written last, on condition that there is none: it is the moment of commitment, and of any
+number of writers one wins. It lists the files with their hashes. What comes to lie in a committed folder later
+(a run's checkpoints) lies below the same `.data/<name>~<attempt>/`, so that it goes with it, and a later folder
+of the same name never meets it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from penstock.errors import StoreError
+from penstock.errors import Damaged, StoreError
 from penstock.store import lease, local, process
 from penstock.store.objects import COMMITTED, DATA, Objects, known_attempt
 
@@ -159,9 +159,9 @@ class Mirror(Objects):
         if path.stat().st_size != fact["bytes"] or local.sha256_file(path) != fact["sha256"]:
             raise self._damaged(folder, name)
 
-    def _damaged(self, folder: Path, name: str) -> StoreError:
+    def _damaged(self, folder: Path, name: str) -> Damaged:
         where = f"{self.bucket.url}/{folder.relative_to(self.root).as_posix()}"
-        return StoreError(f"{where} is damaged in the bucket: {name} is missing or altered; make it again")
+        return Damaged(f"{where} is damaged in the bucket: {name} is missing or altered; make it again")
 
     def _have(self, folder: Path, marker: Marker) -> bool:
         if known_attempt(folder.parent, folder.name) != marker["attempt"]:

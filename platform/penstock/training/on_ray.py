@@ -81,7 +81,7 @@ class _Attempt:
             resources["GPU"] = means.gpus
         self._trainer = TorchTrainer(
             _train,
-            train_loop_config={"run": str(run.path), "path": list(sys.path)},
+            train_loop_config={"run": run.address, "path": list(sys.path)},
             scaling_config=ScalingConfig(
                 num_workers=(workers, most) if most > workers else workers,
                 use_gpu=means.gpus > 0,
@@ -92,7 +92,7 @@ class _Attempt:
                 name=f"{run.name}-{uuid.uuid4().hex[:8]}",  # a used name would make Ray resume by itself
                 storage_path=str(self._scratch),
                 failure_config=FailureConfig(max_failures=-1),
-                callbacks=[_Judge(run.path)],
+                callbacks=[_Judge(run.address)],
             ),
         )
 
@@ -105,7 +105,7 @@ class _Attempt:
         thread.start()
         running = True
         while running:
-            thread.join(0.2)
+            thread.join(events.pace_s)
             running = thread.is_alive()
             told, offset = events.since(offset)
             for event in told:
@@ -153,8 +153,8 @@ class _Progress:
 class _Judge(UserCallback):  # type: ignore[misc]
     """Decides, on the controller, whether failed workers are worth a restart: a death is, an error is not."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, address: str) -> None:
+        self._address = address
         self._progress: _Progress | None = None
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, BaseException]) -> None:
@@ -164,7 +164,7 @@ class _Judge(UserCallback):  # type: ignore[misc]
         own = [fault for fault in faults if isinstance(fault, WorkerFault)]
         if own:
             raise own[0]
-        self._progress = self._progress or _Progress(Run.at(self._path))
+        self._progress = self._progress or _Progress(Run.at(self._address))
         if self._progress.futile():
             raise WorkerFault("RunFailed", f"workers lost each other {FUTILE} times without a new checkpoint")
 
@@ -201,11 +201,11 @@ class WorkerFault(Exception):
 
 
 def _train(job: Mapping[str, Any]) -> None:
-    """What each worker runs; it knows nothing but the run's folder."""
+    """What each worker runs; it knows nothing but where the run is."""
     _extend_path(job["path"])
     import torch
 
-    run = Run.at(Path(job["run"]))
+    run = Run.at(job["run"])
     torch.set_num_threads(run.spec.threads)
     if run.spec.device == "cuda":
         device = ray.train.torch.get_device()
@@ -223,6 +223,8 @@ def _train(job: Mapping[str, Any]) -> None:
         first = (str(error).strip().splitlines() or [""])[0]
         text = f"run {run.name!r}: {type(error).__name__}: {first[:300]}"
         raise WorkerFault("RunFailed", text) from error
+    finally:
+        events.close()
 
 
 def _extend_path(entries: Sequence[str]) -> None:

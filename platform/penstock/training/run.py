@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import RunError, StoreError, nearest
-from penstock.store import Busy, Store, discard_folder, lock, publish_folder, write_atomic
+from penstock.store import (
+    Busy,
+    Store,
+    current,
+    discard_folder,
+    fetched,
+    in_bucket,
+    listed,
+    lock,
+    lock_held,
+    publish_folder,
+    sweep,
+    write_atomic,
+)
+from penstock.store import address as address_of
 from penstock.training import checkpoint
 from penstock.training.metrics import MetricsLog
 from penstock.workload import NAME
@@ -85,8 +98,8 @@ class Run:
             raise RunError(f"run name {name!r}: write up to 64 of a-z 0-9 . _ - from a letter or digit on")
         identity = secrets.token_hex(8)
         facts = {"format": FORMAT, "identity": identity, "spec": dataclasses.asdict(spec)}
-        if not (store.runs / name).exists():
-            store.runs.mkdir(parents=True, exist_ok=True)
+        if name not in listed(store.runs):
+            sweep(store.runs)
             try:
                 with publish_folder(store.runs, name) as aside:
                     (aside / "run.json").write_text(json.dumps(facts, indent=1))
@@ -105,15 +118,19 @@ class Run:
     @classmethod
     def open(cls, store: Store, name: str) -> Run:
         """The run called `name`; RunError when there is none."""
-        if not NAME.fullmatch(name) or not (store.runs / name / "run.json").is_file():
+        if not NAME.fullmatch(name) or name not in names(store):
             raise RunError(f"no run {name!r}{nearest(name, names(store))}")
         return cls.at(store.runs / name)
 
     @classmethod
-    def at(cls, path: Path) -> Run:
-        """The run in the folder `path`, as a worker finds it."""
+    def at(cls, address: str | Path) -> Run:
+        """The run at an `address`, as a worker finds it, on whichever machine."""
+        place, path = str(address), Path(address)
+        if "://" in place:
+            base, runs, name = place.rsplit("/", 2)
+            path = Store.open(base).root / runs / name
         try:
-            facts = json.loads((path / "run.json").read_bytes())
+            facts = json.loads((fetched(path) / "run.json").read_bytes())
             return cls(path, RunSpec(**facts["spec"]), facts["identity"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"run {path.name!r}: run.json is damaged ({error}); use another --name") from None
@@ -121,6 +138,11 @@ class Run:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def address(self) -> str:
+        """By which other processes find it: `Run.at`."""
+        return address_of(self.path.absolute())
 
     @property
     def checkpoints(self) -> Path:
@@ -147,13 +169,7 @@ class Run:
 
     def driver_alive(self) -> bool:
         """Whether the process that last took the lease is alive. For people: only the lease decides."""
-        try:
-            os.kill(int((self.path / ".driver.lock").read_text()), 0)
-        except (FileNotFoundError, ValueError, ProcessLookupError):
-            return False
-        except PermissionError:
-            return True
-        return True
+        return lock_held(self.path / ".driver.lock")
 
     @contextmanager
     def writer_fence(self) -> Iterator[None]:
@@ -167,8 +183,10 @@ class Run:
     @property
     def attempts(self) -> list[dict[str, Any]]:
         """Each start of training: {"attempt", "from_step", "workers"}, oldest first."""
-        path = self.path / "attempts.json"
-        found: list[dict[str, Any]] = json.loads(path.read_bytes()) if path.exists() else []
+        try:
+            found: list[dict[str, Any]] = json.loads(current(self.path / "attempts.json"))
+        except FileNotFoundError:
+            return []
         return found
 
     def log_attempt(self, from_step: int, workers: int) -> None:
@@ -203,11 +221,11 @@ class Run:
     def result(self) -> dict[str, Any] | None:
         """What `penstock train` printed, once all is done."""
         path = self.path / "result.json"
-        if not path.exists():
-            return None
         try:
-            found: dict[str, Any] = json.loads(path.read_bytes())
+            found: dict[str, Any] = json.loads(current(path))
             return found
+        except FileNotFoundError:
+            return None
         except ValueError:
             raise StoreError(f"{path} is damaged; delete it and run the same command again") from None
 
@@ -217,9 +235,10 @@ class Run:
 
 def names(store: Store) -> list[str]:
     """The runs in a store, sorted."""
-    if not store.runs.is_dir():
-        return []
-    return sorted(entry.name for entry in store.runs.iterdir() if (entry / "run.json").is_file())
+    found = listed(store.runs)
+    if in_bucket(store.runs):
+        return found
+    return [name for name in found if (store.runs / name / "run.json").is_file()]
 
 
 def remove(run: Run) -> None:

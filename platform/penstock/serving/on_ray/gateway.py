@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -36,9 +35,10 @@ from penstock.serving.on_ray import switch
 from penstock.serving.on_ray.deployment import OPTIONS, SWITCH_S
 from penstock.serving.on_ray.outbox import Outbox
 from penstock.serving.versions.traffic import Traffic, Way
-from penstock.serving.web.access import Keyring
+from penstock.serving.web.access import Keyring, path_of
 from penstock.serving.web.door import App
 from penstock.serving.web.routes import create_app
+from penstock.store import Store
 
 GATEWAY = "penstock"
 _PING_S = 1.0
@@ -213,7 +213,7 @@ class Gateway:
     def __init__(self, limits: Mapping[str, Any], keys: str | None, alone: bool, replicas: int) -> None:
         _log_to_stderr()
         sys.setswitchinterval(SWITCH_S)
-        self.keyring = Keyring(Path(keys)) if keys else None
+        self.keyring = Keyring(path_of(Store.open(keys))) if keys else None
         self.follower = Follower(Handles(), Limits(**limits), alone, replicas)
 
     def __serve_build_asgi_app__(self) -> App:
@@ -231,8 +231,8 @@ def _log_to_stderr() -> None:
     logger.addHandler(handler)
 
 
-def gateway_app(limits: Limits, gateways: int, keys: Path | None, replicas: int) -> serve.Application:
-    """The gateway as a Serve application. `keys`: the file of the keys that clients have to show;
+def gateway_app(limits: Limits, gateways: int, keys: str | None, replicas: int) -> serve.Application:
+    """The gateway as a Serve application. `keys`: the store with the keys that clients have to show;
     `replicas`: at least so many of each model."""
     return Gateway.options(  # type: ignore[attr-defined]
         name="Gateway",
@@ -242,4 +242,4 @@ def gateway_app(limits: Limits, gateways: int, keys: Path | None, replicas: int)
         max_ongoing_requests=1024,
         max_queued_requests=1024,
         **OPTIONS,
-    ).bind(asdict(limits), str(keys) if keys else None, gateways == 1, replicas)
+    ).bind(asdict(limits), keys, gateways == 1, replicas)
