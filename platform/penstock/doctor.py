@@ -104,9 +104,8 @@ def places(store: str | Path | None) -> Iterator[Finding]:
         discard_file(probe)
         yield Finding("store", True, opened.url)
     except PenstockError as error:
-        yield Finding(
-            "store", False, str(error), "name a folder or s3://BUCKET/PREFIX with --store or PENSTOCK_STORE"
-        )
+        remedy = "name a folder or s3://BUCKET/PREFIX with --store or PENSTOCK_STORE"
+        yield Finding("store", False, str(error), remedy)
         return
     for what, place in (("disk of the store", root), ("disk for Ray", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(place).free

@@ -27,6 +27,7 @@ from penstock.store import (
     current,
     discard_folder,
     folder_aside,
+    in_bucket,
     listed,
     lock,
     sweep,
@@ -184,6 +185,7 @@ class _Job:
         kind = type(self.config)
         common = {
             "folder": str(folder),
+            "here": in_bucket(folder.parent),  # the folder is of this machine's disk
             "source": self.workload.sources[self.reference.format],
             "decode": self.workload.decode,
             "config_class": [kind.__module__, *kind.__qualname__.split(".")],

@@ -96,7 +96,7 @@ WAY_OUT = "; serve another version, or publish it again"
 
 
 def folder_of(version: Version) -> Path:
-    """The version's folder, with all that was published in it on this disk; ModelError where that is damaged."""
+    """The version's folder, with all that was published in it; ModelError where that is damaged."""
     try:
         return fetched(version.path)
     except (FileNotFoundError, Damaged) as error:

@@ -1,4 +1,4 @@
-"""What a run says while it works, through a file or a log in a bucket: rank 0 writes it, the driver follows."""
+"""What a run says while it works, in a file or in a bucket: rank 0 writes it, the driver follows."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class EventLog:
 
 
 class Sender:
-    """Takes lines and appends them to a log in a bucket from a thread of its own: at most one object a second,
-    and fewer of them the longer it goes on. What cannot be sent is lost, as it only tells of progress."""
+    """Takes lines and appends them to a log in a bucket from a thread of its own: at most one object a
+    second, and fewer the longer it goes on. What cannot be sent is lost, as it only tells of progress."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
