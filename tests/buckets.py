@@ -94,17 +94,12 @@ def new_bucket() -> str:
 @contextmanager
 def another_machine(cache: Path) -> Iterator[None]:
     """Stores that are opened inside have a mirror of their own, below `cache`."""
-    from penstock.store import mirrors
-
-    known, before = dict(mirrors), os.environ["PENSTOCK_CACHE"]
-    mirrors.clear()
+    before = os.environ["PENSTOCK_CACHE"]
     os.environ["PENSTOCK_CACHE"] = str(cache)
     try:
         yield
     finally:
         os.environ["PENSTOCK_CACHE"] = before
-        mirrors.clear()
-        mirrors.update(known)
 
 
 # ---------------------------------------------------------------- requests that go wrong
@@ -145,6 +140,8 @@ class Proxy:
     def _serve(self, client: socket.socket) -> None:
         with client, suppress(OSError), client.makefile("rb") as incoming:
             while head := _head(incoming):
+                if b"100-continue" in head.lower():
+                    client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
                 body = incoming.read(_length(head))
                 with self._turn:
                     number = len(self.seen)

@@ -21,7 +21,8 @@ def in_process(fn: Callable[[Plan], Result], plans: Sequence[Plan]) -> Iterator[
 
 def ray_map(fn: Callable[[Plan], Result], plans: Sequence[Plan]) -> Iterator[Result]:
     """The results of `fn` on every plan (JSON in, JSON out), as they are done, from the running Ray
-    cluster; from this node alone where a plan says `here`. `fn` is a function of an installed module. RuntimeError when Ray is not running."""
+    cluster; from this node alone where a plan says `here`. `fn` is a function of an installed module.
+    RuntimeError when Ray is not running."""
     import ray
 
     if not ray.is_initialized():

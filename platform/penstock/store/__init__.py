@@ -125,11 +125,9 @@ def mirrored(url: str) -> Path:
     if not url.startswith("s3://"):
         raise StoreError(f"store {url!r}: only folders and s3://BUCKET/PREFIX can be stores")
     bucket = Bucket(url)
-    for root, mirror in mirrors.items():
-        if bucket.url == mirror.bucket.url and bucket.endpoint == mirror.bucket.endpoint:
-            return root
-    bucket.check()
     cache = Path(os.environ.get("PENSTOCK_CACHE") or "~/.cache/penstock").expanduser().absolute()
     root = cache / hashlib.sha256(f"{bucket.endpoint} {bucket.url}".encode()).hexdigest()[:16]
-    mirrors[root] = Mirror(root, bucket)
+    if root not in mirrors:
+        bucket.check()
+        mirrors[root] = Mirror(root, bucket)
     return root

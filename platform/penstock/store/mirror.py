@@ -8,8 +8,8 @@
 
 The marker is written last, on condition that there is none: it is the moment of commitment, and of any
 number of writers one wins. It lists the files with their hashes. What comes to lie in a committed folder
-later (a run's checkpoints) lies below the same `.data/<name>~<attempt>/`, so that it goes with it, and a later
-folder of the same name never meets it.
+later (a run's checkpoints) lies below the same `.data/<name>~<attempt>/`, so that it goes with it, and a
+later folder of the same name never meets it.
 """
 
 from __future__ import annotations
