@@ -301,18 +301,15 @@ def test_a_kill_at_any_request_of_discarding_shows_no_half_of_it(
     monkeypatch.setattr(mirrored, "SETTLED_S", 0.0)
     for number in range(total):
         proxy.begin()
-        assert killed(proxy, number, "after", lambda: (publish_if_absent(through), discard(through))) < 0
+        if "2" not in listed(through.models):
+            publish(through.models, "2")
+        code = killed(proxy, number, "after", lambda: discard_folder(through.models / "2"))
+        assert code == -signal.SIGKILL
         proxy.begin()
         whole_or_absent(bucket, tmp_path / str(number))
-
-
-def publish_if_absent(store: Store) -> None:
-    if "2" not in listed(store.models):
-        publish(store.models, "2")
-
-
-def discard(store: Store) -> None:
-    discard_folder(store.models / "2")
+    discard_folder(through.models / "2")
+    sweep(through.models)
+    assert len(keys(through)) == 4, keys(through)
 
 
 # ---------------------------------------------------------------- many writers

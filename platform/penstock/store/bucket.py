@@ -216,7 +216,13 @@ class Bucket:
     @contextmanager
     def _explained(self, operation: str) -> Iterator[None]:
         from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            ConnectionError,
+            HTTPClientError,
+            NoCredentialsError,
+        )
 
         try:
             yield
@@ -225,7 +231,7 @@ class Bucket:
                 f"store {self.url}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
                 "or AWS_PROFILE"
             ) from None
-        except HTTPClientError as error:
+        except (HTTPClientError, ConnectionError) as error:
             raise StoreError(
                 f"store {self.url}: {self.endpoint} does not answer ({type(error).__name__}); "
                 "correct AWS_ENDPOINT_URL, or try again"

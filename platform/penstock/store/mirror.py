@@ -115,11 +115,13 @@ class Mirror(Objects):
     def sweep(self, parent: Path) -> list[Path]:
         """Deletes what dead writers uploaded and did not commit."""
         swept = []
-        for attempt in self.bucket.folders(self.below(parent, DATA, "")):
+        attempts = self.bucket.folders(self.below(parent, DATA, ""))
+        committed = set(self.names(parent)) if attempts else set()
+        for attempt in attempts:
             name, _, rest = attempt.rpartition("~")
             who = rest.rpartition("-")[0]
             prefix = self.below(parent, DATA, attempt, "")
-            if known_attempt(parent, name) == attempt or who.count("-") != 2:
+            if who.count("-") != 2 or (name in committed and known_attempt(parent, name) == attempt):
                 continue
             if process.here(who) and not process.dead(who):
                 continue
