@@ -295,14 +295,14 @@ def test_when_the_server_is_gone_from_some_request_on_it_is_said_and_nothing_is_
 def test_a_kill_at_any_request_of_discarding_shows_no_half_of_it(
     bucket: str, through: Store, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(through.models, "1")
-    publish(through.models, "2")
+    for name in ("1", "2"):
+        assert killed(proxy, -1, "", lambda name=name: publish(through.models, name)) == 0  # type: ignore[misc]
     total = len(requests_of(proxy, lambda: discard_folder(through.models / "2")))
     monkeypatch.setattr(mirrored, "SETTLED_S", 0.0)
     for number in range(total):
         proxy.begin()
         if "2" not in listed(through.models):
-            publish(through.models, "2")
+            assert killed(proxy, -1, "", lambda: publish(through.models, "2")) == 0
         code = killed(proxy, number, "after", lambda: discard_folder(through.models / "2"))
         assert code == -signal.SIGKILL
         proxy.begin()
