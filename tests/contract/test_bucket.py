@@ -20,6 +20,8 @@ from penstock.store import (
     Busy,
     Store,
     append_object,
+    arrow_place,
+    clear_folder,
     current,
     discard_file,
     discard_folder,
@@ -139,6 +141,16 @@ def test_files_come_and_go_with_the_bucket(bucket: str, store: Store, tmp_path: 
     assert content(gathered(pictures)) == {"2.png": b"owt"}
     pull(store.runs / "never")
     assert not (store.runs / "never").exists()
+
+
+def test_what_a_library_writes_by_itself_lies_in_the_same_place(store: Store) -> None:
+    scratch = store.runs / "x" / ".ray"
+    place, system = arrow_place(scratch)
+    with system.open_output_stream(f"{place}/marker") as file:
+        file.write(b"Ray's")
+    assert current(scratch / "marker") == b"Ray's"
+    clear_folder(scratch)
+    assert keys(store) == []
 
 
 def test_a_file_that_was_altered_in_the_bucket_is_refused(bucket: str, store: Store, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from penstock.disk import explained as explained  # part of what a store offers 
 from penstock.errors import StoreError
 from penstock.store.files import (
     append_object,
+    arrow_place,
+    clear_folder,
     commit_folder,
     current,
     discard_file,
@@ -44,6 +46,8 @@ __all__ = [
     "Store",
     "address",
     "append_object",
+    "arrow_place",
+    "clear_folder",
     "commit_folder",
     "current",
     "discard_file",

@@ -133,6 +133,16 @@ class Bucket:
             for done in [pool.submit(work, *job) for job in jobs]:
                 done.result()
 
+    def arrow_place(self, key: str) -> tuple[str, Any]:
+        """(path, file system) of `key` as pyarrow has them."""
+        from pyarrow.fs import S3FileSystem
+
+        scheme, _, host = self.endpoint.partition("://")
+        region = self.client.meta.region_name
+        return f"{self.name}/{self._full(key)}", S3FileSystem(
+            scheme=scheme, endpoint_override=host, region=region
+        )
+
     def check(self) -> None:
         """StoreError unless the bucket answers."""
         self._ask("list_objects_v2", MaxKeys=1)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from penstock.disk import explained
 from penstock.store import local
@@ -131,6 +133,19 @@ def gathered(folder: Path) -> Path:
     if (mirror := mirror_of(folder)) is not None:
         mirror.gather(folder)
     return folder
+
+
+def clear_folder(folder: Path) -> None:
+    """Deletes a plain folder and all that is in it; harmless where there is none."""
+    if (mirror := mirror_of(folder)) is not None:
+        mirror.clear(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def arrow_place(folder: Path) -> tuple[str, Any]:
+    """(path, pyarrow's file system) of a folder in a bucket, for libraries that write there themselves."""
+    mirror = _bucket_of(folder)
+    return mirror.bucket.arrow_place(mirror.key(folder))
 
 
 # ---------------------------------------------------------------- files that grow

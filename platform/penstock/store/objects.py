@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,9 +87,8 @@ class Objects:
         return [name for name in self.bucket.folders(self.below(folder, "")) if not name.startswith(".")]
 
     def clear(self, folder: Path) -> None:
-        """Deletes a plain folder with all that is in it, on both sides."""
+        """Deletes what is in a plain folder."""
         self.bucket.clear(self.below(folder, ""))
-        shutil.rmtree(folder, ignore_errors=True)
 
     # ---------------------------------------------------------------- logs
 

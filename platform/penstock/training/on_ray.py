@@ -7,7 +7,6 @@ group when a worker dies; what Ray has no setting for, the death of its controll
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 import uuid
@@ -22,6 +21,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from penstock import errors
 from penstock.errors import PenstockError, RunFailed
+from penstock.store import arrow_place, clear_folder, in_bucket
 from penstock.training import checkpoint
 from penstock.training.events import EventLog, OnEvent
 from penstock.training.means import Means, demand_cpus
@@ -71,7 +71,10 @@ class _Attempt:
         self._groups_before = set(_placement_groups())
         # Ray Train demands a folder that all nodes share; nothing in it is ever read back
         self._scratch = run.path / ".ray"
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        clear_folder(self._scratch)
+        place, system = str(self._scratch), None
+        if in_bucket(run.path) and sum(node["Alive"] for node in ray.nodes()) > 1:
+            place, system = arrow_place(self._scratch)
         os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # a worker stays in the driver's folder
         if not os.environ.get("RAY_ADDRESS"):
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts this machine
@@ -90,7 +93,8 @@ class _Attempt:
             torch_config=TorchConfig(backend="nccl" if means.gpus else "gloo"),
             run_config=RunConfig(
                 name=f"{run.name}-{uuid.uuid4().hex[:8]}",  # a used name would make Ray resume by itself
-                storage_path=str(self._scratch),
+                storage_path=place,
+                storage_filesystem=system,
                 failure_config=FailureConfig(max_failures=-1),
                 callbacks=[_Judge(run.address)],
             ),
@@ -110,7 +114,7 @@ class _Attempt:
             told, offset = events.since(offset)
             for event in told:
                 on_event(event)
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        clear_folder(self._scratch)
 
     def _fit(self) -> None:
         try:
