@@ -91,7 +91,7 @@ def test_the_command_line_keeps_everything_in_a_bucket(
     assert cli("promote", "toy", "2", "live", "--force", "--json").json["aliases"]["live"] == 2
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "third"))
     models = cli("models", "--json").json["models"]
-    assert [(one["version"], one["aliases"]) for one in models] == [(1, ["candidate"]), (2, ["live"])]
+    assert [(one["version"], one["aliases"]) for one in models] == [(1, []), (2, ["candidate", "live"])]
     assert not list((tmp_path / "third").rglob("weights.safetensors"))  # a listing brings no weights
     assert cli("evaluate", "toy", "--json").json["metrics"]["accuracy"] == second["metrics"]["accuracy"]
     pixels = tmp_path / "request.json"
@@ -102,7 +102,7 @@ def test_the_command_line_keeps_everything_in_a_bucket(
     assert cli("compare", "toy@2", "toy@1", "--json").json["verdict"]
     assert Path(cli("report", "first", "--json").json["report"]).is_file()
     store = Store.open(bucket)
-    assert registry.aliases(store, "toy") == {"candidate": 1, "live": 2}
+    assert registry.aliases(store, "toy") == {"candidate": 2, "live": 2}
 
 
 def test_the_command_line_says_in_one_line_what_is_wrong_with_a_bucket(
