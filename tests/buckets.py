@@ -106,7 +106,8 @@ def another_machine(cache: Path) -> Iterator[None]:
 
 Spoil = Callable[[int], str]
 """What becomes of request number n: "pass"; "before": it never reaches the server; "after": the server has
-done it, the answer is lost; "kill before", "kill after": as these, and the client is killed."""
+done it, the answer is lost; "half": so is half of the answer; "kill before", "kill after": as these, and the client is
+killed."""
 
 
 class Proxy:
@@ -153,6 +154,9 @@ class Proxy:
                 answer = self._forward(head + body)
                 if fate.endswith("after"):
                     self._kill(fate)
+                    return
+                if fate == "half":
+                    client.sendall(answer[: len(answer) // 2])
                     return
                 client.sendall(answer)
 

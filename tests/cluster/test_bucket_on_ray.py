@@ -1,4 +1,4 @@
-"""Ray's workers on other machines share nothing with the driver but the bucket: here, mirrors of their own."""
+"""Ray's workers on other machines share only the bucket with the driver: here, each a mirror of its own."""
 
 from __future__ import annotations
 

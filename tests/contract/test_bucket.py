@@ -284,6 +284,31 @@ def test_a_cut_at_any_request_of_publishing_is_tried_again_and_commits_once(
         discard_folder(through.models / "2")
 
 
+@pytest.mark.parametrize("when", ["before", "after", "half"])
+def test_a_cut_at_any_request_of_fetching_is_tried_again(
+    bucket: str, through: Store, proxy: Proxy, tmp_path: Path, when: str
+) -> None:
+    publish(through.models, "1")
+    with another_machine(tmp_path / "one"):
+        models = Store.open(bucket).models
+        total = len(requests_of(proxy, lambda: fetched(models / "1")))
+    assert total == 4  # the marker, three files
+    for number in range(total):
+        with another_machine(tmp_path / str(number)):
+            models = Store.open(bucket).models
+            proxy.begin(lambda seen, number=number: when if seen == number else "pass")  # type: ignore[misc]
+            assert content(fetched(models / "1")) == FILES
+            assert len(proxy.seen) == total + 1
+
+
+def test_a_long_file_goes_in_parts(bucket: str, store: Store, tmp_path: Path) -> None:
+    long = {"weights.bin": bytes(range(256)) * 40_000}  # 10 MB
+    publish(store.models, "1", long)
+    assert any("-" in entry.etag for entry in mirrors[store.root].bucket.entries("models/"))
+    with another_machine(tmp_path / "other"):
+        assert content(fetched(Store.open(bucket).models / "1")) == long
+
+
 def test_when_the_server_is_gone_from_some_request_on_it_is_said_and_nothing_is_half(
     bucket: str, through: Store, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -240,10 +240,9 @@ def folders(store: Store) -> list[Path]:
 
 
 def folder_of(store: Store, name: str) -> Path:
-    """The folder of a published model, found by listing: a name is never joined to a path unseen."""
-    for folder in folders(store):
-        if folder.name == name:
-            return folder
+    """The folder of a published model; a name that is none is never joined to a path."""
+    if NAME.fullmatch(name) and numbers(store.models / name):
+        return store.models / name
     known = [folder.name for folder in folders(store)]
     way_out = nearest(name, known) if known else "; none is published yet: penstock train WORKLOAD"
     raise ModelError(f"no model {name[:64]!r}{way_out}")

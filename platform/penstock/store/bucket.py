@@ -21,6 +21,8 @@ from penstock.errors import StoreError
 URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[A-Za-z0-9_=@+.-]+)*)/?")
 TOGETHER = 8
 """Files that are uploaded or downloaded at the same time."""
+PART = 8 << 20  # bytes; longer files go in parts of this size
+READS = 3  # times that an answer may break off
 MOST = 1000  # keys that one request can delete
 CONFLICTS = 20  # times that two conditional writes may be in each other's way
 
@@ -66,11 +68,7 @@ class Bucket:
 
     def get(self, key: str) -> tuple[bytes, str] | None:
         """(content, ETag), None where there is none."""
-        found = self._ask("get_object", Key=key)
-        if found is None:
-            return None
-        with self._explained("get_object"):
-            return found["Body"].read(), found["ETag"]
+        return self._read(key, lambda body: body.read())
 
     def put(self, key: str, data: bytes) -> None:
         """`key` holds `data`, whatever it held before."""
@@ -90,17 +88,39 @@ class Bucket:
 
     def upload(self, key: str, path: Path) -> None:
         """The file's content, in parts where it is long."""
+        if path.stat().st_size <= PART:
+            self.put(key, path.read_bytes())
+            return
         with self._explained("put_object"), path.open("rb") as file:
             self.client.upload_fileobj(file, self.name, self._full(key))
 
     def download(self, key: str, path: Path) -> None:
-        """Into a new file. FileNotFoundError where there is no such object."""
-        found = self._ask("get_object", Key=key)
-        if found is None:
-            raise FileNotFoundError(f"{self.url}/{key}")
-        with self._explained("get_object"), path.open("xb") as file:
-            for chunk in found["Body"].iter_chunks(1 << 20):
-                file.write(chunk)
+        """Into the file. FileNotFoundError where there is no such object."""
+
+        def write(body: Any) -> None:
+            with path.open("wb") as file:
+                for chunk in body.iter_chunks(1 << 20):
+                    file.write(chunk)
+
+        if self._read(key, write) is None:
+            raise FileNotFoundError(2, "no such object", f"{self.url}/{key}")
+
+    def _read(self, key: str, take: Callable[[Any], Any]) -> tuple[Any, str] | None:
+        """(what `take` makes of the body, ETag), None where there is no object. botocore asks again for an
+        answer that does not come, not for one that breaks off."""
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        for left in reversed(range(READS)):
+            found = self._ask("get_object", Key=key)
+            if found is None:
+                return None
+            with self._explained("get_object"):
+                try:
+                    return take(found["Body"]), found["ETag"]
+                except (HTTPClientError, IncompleteReadError):
+                    if not left:
+                        raise
+        raise AssertionError("unreachable")
 
     # ---------------------------------------------------------------- many
 

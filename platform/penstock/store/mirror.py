@@ -105,6 +105,7 @@ class Mirror(Objects):
 
     def discard(self, folder: Path) -> None:
         """Takes the folder away: the marker first, so that nobody sees half of it."""
+        lease.guard(folder)
         with suppress(FileNotFoundError):
             marker = self.marker(folder)
             self.bucket.delete(self.below(folder.parent, COMMITTED, folder.name))
