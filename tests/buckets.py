@@ -106,8 +106,8 @@ def another_machine(cache: Path) -> Iterator[None]:
 
 Spoil = Callable[[int], str]
 """What becomes of request number n: "pass"; "before": it never reaches the server; "after": the server has
-done it, the answer is lost; "half": so is half of the answer; "kill before", "kill after": as these, and the client is
-killed."""
+done it, the answer is lost; "half": so is half of the answer; "kill before", "kill after": as these, and
+the client is killed."""
 
 
 class Proxy:

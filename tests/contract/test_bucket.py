@@ -90,6 +90,48 @@ def through(bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Store
 # ---------------------------------------------------------------- the same promises
 
 
+@pytest.fixture(params=["folder", "bucket"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A store of both kinds: no reader or writer asks which."""
+    if request.param == "folder":
+        return Store.open(tmp_path / "store")
+    return Store.open(request.getfixturevalue("bucket"))
+
+
+def test_a_folder_and_a_bucket_promise_the_same(either: Store) -> None:
+    toy = either.models / "toy"
+    assert listed(toy) == subfolders(either.models) == []
+    for read in (lambda: current(toy / "aliases.json"), lambda: piece(toy / "1", "card.json")):
+        with pytest.raises(FileNotFoundError):
+            read()
+    publish(toy, "1")
+    with pytest.raises(FileExistsError):
+        publish(toy, "1", {"other": b"x"})
+    with pytest.raises(ZeroDivisionError), publish_folder(toy, "2") as folder:
+        (folder / "half").write_bytes(b"x")
+        raise ZeroDivisionError
+    with pytest.raises(ValueError, match="nothing was written"), publish_folder(toy, "3"):
+        pass
+    assert listed(toy) == ["1"] and subfolders(either.models) == ["toy"]
+    assert content(fetched(toy / "1")) == FILES and piece(toy / "1", "card.json") == b"{}"
+    with lock(toy / ".lock"):
+        assert lock_held(toy / ".lock")
+        with pytest.raises(Busy, match=str(os.getpid())), lock(toy / ".lock", blocking=False):
+            pass
+        write_atomic(toy / "aliases.json", b"1")
+        write_atomic(toy / "aliases.json", b"22")
+    assert current(toy / "aliases.json") == b"22"
+    write_atomic(either.runs / "pictures" / "1.png", b"x")
+    assert content(gathered(either.runs / "pictures")) == {"1.png": b"x"}
+    for _ in range(2):
+        discard_file(either.runs / "pictures" / "1.png")
+        discard_folder(toy / "1")
+    assert listed(toy) == [] and content(gathered(either.runs / "pictures")) == {}
+    publish(toy, "1", {"other": b"x"})
+    assert content(fetched(toy / "1")) == {"other": b"x"}
+    assert sweep(toy) == []
+
+
 def test_what_one_machine_commits_another_one_finds_whole(bucket: str, store: Store, tmp_path: Path) -> None:
     publish(store.models / "toy", "1")
     write_atomic(store.models / "toy" / "aliases.json", b"1")
