@@ -13,9 +13,11 @@ import pytest
 from penstock import registry
 from penstock.config import build, to_dict
 from penstock.data.prepare import prepare
+from penstock.errors import RunError
 from penstock.registry import weights_sha256
 from penstock.report import write_report
 from penstock.store import Store, listed
+from penstock.training import run as folders
 from penstock.training.loop import train
 from penstock.training.run import Run, RunSpec
 from penstock.training.world import World
@@ -75,6 +77,16 @@ def test_a_killed_training_goes_on_from_the_bucket_on_another_machine_bit_for_bi
         run = Run.open(Store.open(bucket), "killed")
         assert [attempt["from_step"] for attempt in run.attempts] == began
         assert listed(run.checkpoints) != []
+        with pytest.raises(RunError, match="is running already"), run.driver_lease(), run.driver_lease():
+            pass
+        with run.driver_lease():
+            folders.remove(run)
+        anew, _ = toy_run(Store.open(bucket), "killed")
+        assert anew.identity != run.identity and not anew.attempts and not listed(anew.checkpoints)
+    with another_machine(tmp_path / "empty"):  # where the files of the old one still lie
+        found = Run.open(Store.open(bucket), "killed")
+        assert found.identity == anew.identity
+        assert found.newest_checkpoint(print) is None and found.result is None
 
 
 def test_the_command_line_keeps_everything_in_a_bucket(
