@@ -84,7 +84,7 @@ def bucket(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def new_bucket() -> str:
-    from penstock.store.bucket import connect
+    from penstock.store.client import connect
 
     name = f"b-{uuid.uuid4().hex[:12]}"
     connect().create_bucket(Bucket=name)

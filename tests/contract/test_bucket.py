@@ -69,7 +69,9 @@ def keys(store: Store) -> list[str]:
 
 
 @pytest.fixture
-def proxy(s3: str) -> Iterator[Proxy]:
+def proxy(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    # botocore waits up to a second before it asks again
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
     made = Proxy(s3)
     yield made
     made.close()

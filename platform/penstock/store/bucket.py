@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.errors import StoreError
+from penstock.store.client import MISSING, REFUSED, code_of, connect, explained
 
 URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[A-Za-z0-9_=@+.-]+)*)/?")
 TOGETHER = 8
@@ -25,17 +26,6 @@ PART = 8 << 20  # bytes; longer files go in parts of this size
 READS = 3  # times that an answer may break off
 MOST = 1000  # keys that one request can delete
 CONFLICTS = 20  # times that two conditional writes may be in each other's way
-
-MISSING = ("NoSuchKey", "404", "NotFound")
-REFUSED = ("PreconditionFailed", "412")
-FORBIDDEN = (
-    "AccessDenied",
-    "403",
-    "Forbidden",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-)
 
 
 @dataclass(frozen=True)
@@ -243,72 +233,10 @@ class Bucket:
                 return
             given["ContinuationToken"] = page["NextContinuationToken"]
 
-    @contextmanager
-    def _explained(self, operation: str) -> Iterator[None]:
-        from boto3.exceptions import Boto3Error
-        from botocore.exceptions import (
-            BotoCoreError,
-            ClientError,
-            ConnectionError,
-            HTTPClientError,
-            NoCredentialsError,
-        )
-
-        try:
-            yield
-        except NoCredentialsError:
-            raise StoreError(
-                f"store {self.url}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                "or AWS_PROFILE"
-            ) from None
-        except (HTTPClientError, ConnectionError) as error:
-            raise StoreError(
-                f"store {self.url}: {self.endpoint} does not answer ({type(error).__name__}); "
-                "correct AWS_ENDPOINT_URL, or try again"
-            ) from error
-        except ClientError as error:
-            raise StoreError(self._reason(error, operation)) from error
-        except (BotoCoreError, Boto3Error) as error:
-            raise StoreError(f"store {self.url}: {' '.join(str(error).split())[:200]}") from error
-
-    def _reason(self, error: Any, operation: str) -> str:
-        code = code_of(error)
-        if code == "NoSuchBucket":
-            return f"store {self.url}: no bucket {self.name!r} at {self.endpoint}; create it, or name another"
-        if code in FORBIDDEN:
-            return (
-                f"store {self.url}: no permission ({operation}: {code}); check the credentials and the policy"
-            )
-        return f"store {self.url}: {operation}: {code}: {error.response['Error'].get('Message', '')[:200]}"
+    def _explained(self, operation: str) -> AbstractContextManager[None]:
+        return explained(self.url, operation, lambda: self.endpoint)
 
     @property
     def endpoint(self) -> str:
         """The server's address."""
         return str(self.client.meta.endpoint_url)
-
-
-def connect() -> Any:
-    """A client by the usual settings of AWS. StoreError where boto3 is not installed, or they cannot be."""
-    try:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-    except ImportError:
-        raise StoreError("a store at s3://… needs boto3; pip install 'penstock[s3]'") from None
-    config = Config(
-        connect_timeout=5,
-        read_timeout=20,
-        max_pool_connections=4 * TOGETHER,
-        retries={"mode": "standard", "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS") or 5)},
-        # what is kept is hashed here; not every server knows these checksums
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
-    try:
-        return boto3.session.Session().client("s3", config=config)
-    except (BotoCoreError, ValueError) as error:
-        raise StoreError(f"the settings of AWS: {' '.join(str(error).split())[:200]}") from None
-
-
-def code_of(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
