@@ -42,7 +42,7 @@ from penstock.store import (
 )
 from penstock.store import lease as leases
 from penstock.store import mirror as mirrored
-from penstock.store.bucket import Bucket
+from penstock.store.bucket import PROBE, Bucket
 from tests.buckets import Proxy, another_machine
 from tests.buckets import bucket as bucket  # fixtures
 from tests.buckets import s3 as s3
@@ -65,7 +65,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def keys(store: Store) -> list[str]:
     """Every object of the store."""
-    return [entry.key for entry in mirrors[store.root].bucket.entries("")]
+    return [entry.key for entry in mirrors[store.root].bucket.entries("") if entry.key != PROBE]
 
 
 @pytest.fixture
@@ -633,6 +633,19 @@ def test_who_may_not_is_told_so(bucket: str, proxy: Proxy, monkeypatch: pytest.M
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
     with pytest.raises(StoreError, match=r"no permission \(list_objects_v2: AccessDenied\); check"):
         Store.open(bucket)
+
+
+def test_a_server_that_ignores_conditions_is_refused(
+    through: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = proxy._forward
+    monkeypatch.setattr(
+        proxy, "_forward", lambda request: forward(request.replace(b"If-None-Match", b"X-No"))
+    )
+    for write in (lambda: publish(through.models, "1"), lambda: lock(through.root / ".lock").__enter__()):
+        with pytest.raises(StoreError, match="ignores If-None-Match"):
+            write()
+    assert keys(through) == []
 
 
 def test_without_boto3_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

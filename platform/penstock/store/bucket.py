@@ -23,6 +23,8 @@ URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(
 TOGETHER = 8
 """Files that are uploaded or downloaded at the same time."""
 PART = 8 << 20  # bytes; longer files go in parts of this size
+PROBE = ".probe"
+"""An object that is written twice."""
 READS = 3  # times that an answer may break off
 MOST = 1000  # keys that one request can delete
 CONFLICTS = 20  # times that two conditional writes may be in each other's way
@@ -51,6 +53,7 @@ class Bucket:
         self.name, self.prefix = found["bucket"], found["prefix"].strip("/")
         self.url = f"s3://{self.name}/{self.prefix}".rstrip("/")
         self._client: tuple[int, Any] | None = None
+        self._conditions = False
         self._turn = threading.Lock()
         os.register_at_fork(after_in_child=self._forked)
 
@@ -152,6 +155,15 @@ class Bucket:
         return f"{self.name}/{self._full(key)}", S3FileSystem(
             scheme=scheme, endpoint_override=host, region=region
         )
+
+    def demand_conditions(self) -> None:
+        """StoreError when the server does not know conditional writes: nothing here would hold."""
+        if not self._conditions and self.create(PROBE, b"") and self.create(PROBE, b""):
+            raise StoreError(
+                f"store {self.url}: {self.endpoint} ignores If-None-Match, so that two writers may win; "
+                "use a server that knows conditional writes"
+            )
+        self._conditions = True
 
     def check(self) -> None:
         """StoreError unless the bucket answers."""

@@ -30,11 +30,15 @@ def connect() -> Any:
         from botocore.exceptions import BotoCoreError
     except ImportError:
         raise StoreError("a store at s3://… needs boto3; pip install 'penstock[s3]'") from None
+    try:
+        attempts = int(os.environ.get("AWS_MAX_ATTEMPTS") or 5)
+    except ValueError:
+        raise StoreError("AWS_MAX_ATTEMPTS is no number; unset it, or write 5") from None
     config = Config(
         connect_timeout=5,
         read_timeout=20,
         max_pool_connections=CONNECTIONS,
-        retries={"mode": "standard", "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS") or 5)},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         # what is kept is hashed here; not every server knows these checksums
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

@@ -44,6 +44,7 @@ class Lease:
     def acquire(self, blocking: bool) -> None:
         """Returns once it is held. Without `blocking` Busy is raised as soon as its holder shows that it
         lives, within TTL_S."""
+        self.bucket.demand_conditions()
         seen: Seen | None = None
         while True:
             began = now()

@@ -46,6 +46,7 @@ class Mirror(Objects):
         }
         if not files:
             raise ValueError(f"nothing was written into {target}")
+        self.bucket.demand_conditions()
         marker_key = self.below(target.parent, COMMITTED, target.name)
         if self.bucket.get(marker_key) is not None:
             raise FileExistsError(f"{self.bucket.url}/{marker_key}")
