@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -43,8 +44,11 @@ def serve() -> None:
     app, turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
 
     def one_at_a_time(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        # outside of the turn: a client that is killed in the middle of its request must hold up nobody
+        chunked = environ.get("wsgi.input_terminated", False)
+        body = environ["wsgi.input"].read(-1 if chunked else int(environ.get("CONTENT_LENGTH") or 0))
         with turn:
-            return list(app(environ, start))
+            return list(app({**environ, "wsgi.input": io.BytesIO(body)}, start))
 
     server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=Quiet)
     print(server.server_address[1], flush=True)
