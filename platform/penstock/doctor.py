@@ -15,7 +15,7 @@ from pathlib import Path
 
 from penstock import catalog, clusterfile, head
 from penstock.errors import PenstockError
-from penstock.store import Store, write_atomic
+from penstock.store import Store, discard_file, write_atomic
 
 PINNED = {"ray": "2.60", "torch": "2.11", "torchvision": "0.26", "torchaudio": "2.11"}
 """The versions that fit together; others may differ from what was tested."""
@@ -105,13 +105,15 @@ def machine() -> Iterator[Finding]:
 
 def places(store: str | Path | None) -> Iterator[Finding]:
     try:
-        root = Store.open(store).root
+        opened = Store.open(store)
+        root = opened.root
         probe = root / "runs" / ".doctor"
         write_atomic(probe, b"")
-        probe.unlink()
-        yield Finding("store", True, str(root))
+        discard_file(probe)
+        yield Finding("store", True, opened.url)
     except PenstockError as error:
-        yield Finding("store", False, str(error), "name a folder with --store or PENSTOCK_STORE")
+        remedy = "name a folder or s3://BUCKET/PREFIX with --store or PENSTOCK_STORE"
+        yield Finding("store", False, str(error), remedy)
         return
     for what, place in (("disk of the store", root), ("disk for Ray", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(place).free

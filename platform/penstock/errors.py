@@ -22,6 +22,10 @@ class StoreError(PenstockError):
     """The store cannot be read or written: full, read-only, damaged."""
 
 
+class Damaged(StoreError):
+    """Something in the store is not what was written there."""
+
+
 class ModelError(PenstockError):
     """A model, version or alias that is unknown, damaged or refused."""
 

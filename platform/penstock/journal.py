@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from penstock.disk import explained
 from penstock.errors import StoreError
+from penstock.store import append_object, explained, in_bucket, read_objects
 
 
 class Journal:
@@ -22,6 +22,9 @@ class Journal:
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record; it is on the disk when this returns. What a killed writer left of a line is cut
         first. StoreError when the disk is full, with the records before untouched."""
+        if in_bucket(self.path):
+            append_object(self.path, json.dumps(record, allow_nan=False).encode())
+            return
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
         with explained(self.path):
             new = not self.path.exists()
@@ -44,9 +47,12 @@ class Journal:
 
     def read(self) -> list[dict[str, Any]]:
         """Every whole record, oldest first; StoreError when one cannot be read."""
-        if not self.path.exists():
+        if in_bucket(self.path):
+            lines = read_objects(self.path)
+        elif self.path.exists():
+            lines = self.path.read_bytes()[: self._whole()].splitlines()
+        else:
             return []
-        lines = self.path.read_bytes()[: self._whole()].splitlines()
         try:
             return [json.loads(line) for line in lines]
         except ValueError:

@@ -57,7 +57,7 @@ def predict(
         return named | folder_answers(store, version, paths[0], output)
     request = registry.workload_of(version).request
     requests = [request_of(request, path) for path in paths]
-    predictor = Answering(str(store.root), version.reference)
+    predictor = Answering(store.url, version.reference)
     answers: list[dict[str, Any]] = []
     for start in range(0, len(paths), BATCH):
         stop = start + BATCH
@@ -138,7 +138,7 @@ def answer_all(store: Store, version: Version, rows: list[dict[str, str]]) -> li
     workers = max(1, min(MOST_WORKERS, available_cpus() - 1, batches))
     data = ray.data.from_items(rows, override_num_blocks=batches).map_batches(
         answer_batch,
-        fn_kwargs={"root": str(store.root), "reference": version.reference},
+        fn_kwargs={"root": store.url, "reference": version.reference},
         batch_size=BATCH,
         compute=ray.data.TaskPoolStrategy(size=workers),
     )

@@ -81,7 +81,7 @@ def kill_one(app: str, deployment: str, draw: Any) -> int:
 def start(store: Store, *words: str) -> subprocess.Popen[str]:
     """`penstock serve` in a process and a Ray of its own; its first line of stdout is {"url": …}."""
     return subprocess.Popen(
-        [PENSTOCK, "serve", *words, "--port", "0", "--json", "--store", store.root],
+        [PENSTOCK, "serve", *words, "--port", "0", "--json", "--store", store.url],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

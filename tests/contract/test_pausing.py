@@ -14,6 +14,7 @@ from penstock.data.prepare import prepare
 from penstock.errors import RunError
 from penstock.registry import weights_sha256
 from penstock.store import Store
+from penstock.training.fork import fork
 from penstock.training.loop import train
 from penstock.training.progress import Outcome
 from penstock.training.run import Run, RunSpec
@@ -93,27 +94,27 @@ def forked(store: Store, dataset: Dataset) -> Iterator[tuple[Run, Run, toy.Confi
     run = Run.create(store, "winner", spec_of(CONFIG, dataset))
     assert go(run, dataset, 2) is None
     config = dataclasses.replace(CONFIG, optim=dataclasses.replace(CONFIG.optim, lr=3e-2))
-    yield run, run.fork(store, "fork", spec_of(config, dataset)), config
+    yield run, fork(run, store, "fork", spec_of(config, dataset)), config
 
 
 def test_a_fork_goes_on_where_its_source_was(
     store: Store, dataset: Dataset, forked: tuple[Run, Run, toy.Config]
 ) -> None:
-    run, fork, config = forked
-    assert fork.validated() == 2 and list(fork.metrics) == list(run.metrics)
-    assert fork.attempts == [] and fork.identity != run.identity
-    outcome = go(fork, dataset, None, config)
+    run, made, config = forked
+    assert made.validated() == 2 and list(made.metrics) == list(run.metrics)
+    assert made.attempts == [] and made.identity != run.identity
+    outcome = go(made, dataset, None, config)
     assert outcome is not None
-    assert fork.attempts == [{"attempt": 1, "from_step": 4 * STEPS, "workers": 1}]
+    assert made.attempts == [{"attempt": 1, "from_step": 4 * STEPS, "workers": 1}]
     # the source is as it was, and ends as if there had never been a fork
     assert run.validated() == 2
     original = go(run, dataset)
     whole = go(Run.create(store, "whole", spec_of(CONFIG, dataset)), dataset)
     assert original is not None and whole is not None
     assert weights_sha256(original.weights) == weights_sha256(whole.weights)
-    before = fork.metrics.loss_curve()[: 4 * STEPS]
+    before = made.metrics.loss_curve()[: 4 * STEPS]
     assert before.tobytes() == whole_curve(store)[: 4 * STEPS].tobytes()
-    assert fork.metrics.loss_curve().tobytes() != whole_curve(store).tobytes()
+    assert made.metrics.loss_curve().tobytes() != whole_curve(store).tobytes()
 
 
 def whole_curve(store: Store) -> Any:
@@ -121,14 +122,14 @@ def whole_curve(store: Store) -> Any:
 
 
 def test_a_fork_is_made_once(store: Store, dataset: Dataset, forked: tuple[Run, Run, toy.Config]) -> None:
-    run, fork, config = forked
-    assert run.fork(store, "fork", spec_of(config, dataset)).identity == fork.identity
+    run, made, config = forked
+    assert fork(run, store, "fork", spec_of(config, dataset)).identity == made.identity
     with pytest.raises(RunError, match=r"other settings: optim\.lr"):
-        run.fork(store, "fork", spec_of(CONFIG, dataset))
+        fork(run, store, "fork", spec_of(CONFIG, dataset))
 
 
 def test_a_run_without_a_checkpoint_cannot_be_forked(store: Store, dataset: Dataset) -> None:
     run = Run.create(store, "new", spec_of(CONFIG, dataset))
     with pytest.raises(RunError, match="run 'new' has no checkpoint"):
-        run.fork(store, "fork", spec_of(CONFIG, dataset))
+        fork(run, store, "fork", spec_of(CONFIG, dataset))
     assert not (store.runs / "fork").exists()

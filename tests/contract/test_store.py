@@ -330,8 +330,8 @@ def test_a_store_is_where_it_is_told_to_be(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_place_that_cannot_be_a_store_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"s3://bucket/x.*not supported yet"):
-        Store.open("s3://bucket/x")
+    with pytest.raises(StoreError, match=r"gs://bucket/x.*only folders and s3://"):
+        Store.open("gs://bucket/x")
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(StoreError, match="is not a folder, or lies in a file"):

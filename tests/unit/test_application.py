@@ -62,12 +62,12 @@ def test_beyond_loopback_there_have_to_be_keys_and_clients_show_them(store: Stor
     settings = Settings(store=str(store.root))
     listens("127.0.0.1")
     assert bound(build(settings))[1] is None
-    assert bound(build(settings.model_copy(update={"keys": True})))[1] == str(access.path_of(store))
+    assert bound(build(settings.model_copy(update={"keys": True})))[1] == store.url
     listens("0.0.0.0")
     with pytest.raises(PenstockError, match=r"http_options: host: 0\.0\.0\.0 can be reached"):
         build(settings)
     key, _ = access.add(store)
-    assert bound(build(settings))[1] == str(access.path_of(store))
+    assert bound(build(settings))[1] == store.url
     access.revoke(store, key.id)
     with pytest.raises(PenstockError, match="no access keys"):
         build(settings)

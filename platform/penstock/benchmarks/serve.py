@@ -204,7 +204,7 @@ def busy(side: Side, asked: Asked, seconds: float) -> float:
 
 def started(name: str, store: Store, version: Version, serving: Serving) -> AbstractContextManager[Side]:
     """One of the sides, until the block ends."""
-    named, threads = [str(store.root), version.reference], str(serving.threads)
+    named, threads = [store.url, version.reference], str(serving.threads)
     if name == "bare":
         return bare("bare_server", named, [threads])
     if name == "litserve":

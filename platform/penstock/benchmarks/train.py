@@ -70,6 +70,7 @@ def train(
     """
     from penstock.data.order import steps_per_epoch
     from penstock.data.prepare import prepare
+    from penstock.store import ASIDE
     from penstock.training.means import means
 
     if steps < WARM + 50 or steps % 50:
@@ -88,7 +89,7 @@ def train(
     rounds: dict[tuple[Side, int], list[Step]] = {}
     starts: list[dict[str, float]] = []
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(dir=store.root) as scratch:
+    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=store.root) as scratch:
         measured = _Sides(workload, config, dataset.path, Path(scratch), steps)
         turns = [(side, each) for each in asked for side in sides(each.workers, len(asked) > 1)]
         for number in range(pairs):

@@ -23,7 +23,7 @@ from penstock.evaluation.agreement import agree
 from penstock.registry import Serving, Version
 from penstock.serving.example import example
 from penstock.serving.faster import possible, speed_up
-from penstock.store import Store
+from penstock.store import Store, listed
 from penstock.workload import Predictor, resolve
 
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -94,7 +94,7 @@ def loaded(store: Store, version: Version) -> tuple[Predictor[Any, Any], list[An
     model = registry.load(store, version)
     predictor = fresh(store, version)
     folder = store.datasets / version.card["data"]["id"]
-    if not folder.is_dir():
+    if folder.name not in listed(store.datasets):
         return predictor, [workload.request.model_validate(example(workload.request))]
     test = Dataset.load(folder).test
     rows = list(test.rows(range(min(_REQUESTS, len(test)))))

@@ -27,7 +27,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="The last line of stdou
 StoreOption = Annotated[
     str | None,
     typer.Option(
-        "--store", metavar="DIR", help="Where everything is kept; default: PENSTOCK_STORE, else ~/.penstock."
+        "--store",
+        metavar="PLACE",
+        help="Where everything is kept, a folder or s3://BUCKET/PREFIX; default: PENSTOCK_STORE, else "
+        "~/.penstock.",
     ),
 ]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from penstock.data.shards import Shards
-from penstock.errors import DataError
-from penstock.store import sha256_file
+from penstock.errors import Damaged, DataError
+from penstock.store import fetched, sha256_file
 from penstock.workload import Schema
 
 FORMAT = 1
@@ -37,7 +37,7 @@ class Dataset:
         """The data set in folder `path`; DataError when it is missing, damaged or of a later format.
         Sizes are checked here, hashes by `verify`."""
         try:
-            card = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
+            card = json.loads((fetched(path) / "dataset.json").read_text(encoding="utf-8"))
             if card["format"] != FORMAT:
                 raise DataError(f"data set {path} has format {card['format']}; this version reads {FORMAT}")
             for name, shard in card["shards"].items():
@@ -45,7 +45,7 @@ class Dataset:
                     raise ValueError(f"{name} has another size")
             assets = {name: (path / "assets" / name).read_bytes() for name in card["schema"]["assets"]}
             schema = Schema(tuple(card["schema"]["labels"]), card["schema"]["fields"], assets)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, Damaged) as error:
             raise DataError(
                 f"data set {path} is missing or damaged ({error!s:.120}); prepare it again"
             ) from None

@@ -21,7 +21,18 @@ from penstock.data.shards import Shards
 from penstock.data.source import Reference, parse
 from penstock.data.splits import Split, Use, assign, assign_for_evaluation
 from penstock.errors import DataError, StoreError
-from penstock.store import Store, commit_folder, discard_folder, folder_aside, lock, sweep, write_atomic
+from penstock.store import (
+    Store,
+    commit_folder,
+    current,
+    discard_folder,
+    folder_aside,
+    in_bucket,
+    listed,
+    lock,
+    sweep,
+    write_atomic,
+)
 from penstock.workload import Scan, Schema, Source, Workload, resolve
 
 ROWS = 256
@@ -113,7 +124,7 @@ def _scan(reader: Source, reference: Reference, config: Any, schema: Schema | No
 
 def _known(store: Store, index: Path) -> Dataset | None:
     try:
-        return Dataset.load(store.datasets / str(json.loads(index.read_bytes())["dataset"]))
+        return Dataset.load(store.datasets / str(json.loads(current(index))["dataset"]))
     except (OSError, ValueError, KeyError, DataError):
         return None  # never made, deleted or damaged: make it again
 
@@ -174,6 +185,7 @@ class _Job:
         kind = type(self.config)
         common = {
             "folder": str(folder),
+            "here": in_bucket(folder.parent),  # the folder is of this machine's disk
             "source": self.workload.sources[self.reference.format],
             "decode": self.workload.decode,
             "config_class": [kind.__module__, *kind.__qualname__.split(".")],
@@ -241,7 +253,7 @@ class _Job:
         card = dataset_card(facts, results, bad)
         write_atomic(folder / "dataset.json", json.dumps(card, indent=1, sort_keys=True).encode())
         target = store.datasets / str(card["id"])
-        if target.exists():
+        if target.name in listed(target.parent):
             # the same content from another place: keep what is there, unless it is damaged
             try:
                 dataset = Dataset.load(target)

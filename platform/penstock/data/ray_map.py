@@ -21,7 +21,8 @@ def in_process(fn: Callable[[Plan], Result], plans: Sequence[Plan]) -> Iterator[
 
 def ray_map(fn: Callable[[Plan], Result], plans: Sequence[Plan]) -> Iterator[Result]:
     """The results of `fn` on every plan (JSON in, JSON out), as they are done, from the running Ray
-    cluster. `fn` is a function of an installed module. RuntimeError when Ray is not running."""
+    cluster; from this node alone where a plan says `here`. `fn` is a function of an installed module.
+    RuntimeError when Ray is not running."""
     import ray
 
     if not ray.is_initialized():
@@ -30,12 +31,20 @@ def ray_map(fn: Callable[[Plan], Result], plans: Sequence[Plan]) -> Iterator[Res
 
     # plans travel as JSON text: Arrow would otherwise guess a common type for all of them
     rows = [{"plan": json.dumps(plan)} for plan in plans]
-    data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(_Carried(fn))
+    where = {"scheduling_strategy": _this_node()} if any(plan.get("here") for plan in plans) else {}
+    data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(_Carried(fn), **where)
     data.context.enable_progress_bars = False
     data.context.print_on_execution_start = False
     with quiet():
         for row in data.iter_rows():
             yield json.loads(row["result"])
+
+
+def _this_node() -> Any:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 @contextmanager

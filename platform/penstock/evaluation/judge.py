@@ -14,7 +14,7 @@ from penstock.evaluation.agreement import agree, metric_faults
 from penstock.evaluation.bootstrap import Interval, intervals, paired
 from penstock.evaluation.scoring import BATCH, Scored, batches, join, records_of, score, summarise
 from penstock.evaluation.through import connect, replay
-from penstock.store import Store
+from penstock.store import Store, listed
 from penstock.workload import Evaluator, Model, Refusal, Workload, resolve
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def test_rows(
         dataset = own if own is not None and own.id == known["id"] else None
         if dataset is None:
             dataset = prepare(workload, data, model.config.data, store, use="evaluate", schema=model.schema)
-    elif (store.datasets / known["id"]).is_dir():
+    elif known["id"] in listed(store.datasets):
         dataset = Dataset.load(store.datasets / known["id"])
     else:
         raise DataError(

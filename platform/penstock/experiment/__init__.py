@@ -180,7 +180,10 @@ def learn(
             events.append(event)
             tell(event)
 
-        work(run, World.alone(by.device), both, until)
+        try:
+            work(run, World.alone(by.device), both, until)
+        finally:
+            events.close()
     else:
         from penstock.cluster import ensure_ray
         from penstock.training.on_ray import fit

@@ -18,7 +18,7 @@ import penstock
 from penstock import registry
 from penstock.errors import DataError, ModelError, PenstockError, RunFailed
 from penstock.graphs import Export
-from penstock.store import Store, discard_folder, publish_folder
+from penstock.store import Store, discard_folder, listed, publish_folder
 from penstock.workload import Evaluator, Model, Workload, resolve
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def requests(
     from penstock.serving.example import example
 
     folder = store.datasets / str(version.card["data"]["id"])
-    if folder.is_dir():
+    if folder.name in listed(store.datasets):
         try:
             rows = Dataset.load(folder).test
         except DataError:

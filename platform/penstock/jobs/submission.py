@@ -153,7 +153,7 @@ def wheels(say: Callable[[str], None]) -> list[Wheel]:
 
 def _root(store: str | Store | None, dashboard: Dashboard, say: Callable[[str], None]) -> str:
     """What PENSTOCK_STORE is for the job."""
-    named = str(store.root if isinstance(store, Store) else store or os.environ.get("PENSTOCK_STORE") or "")
+    named = str(store.url if isinstance(store, Store) else store or os.environ.get("PENSTOCK_STORE") or "")
     if "://" in named:
         return named
     root = str(Path(named or "~/.penstock").expanduser().absolute())

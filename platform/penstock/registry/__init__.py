@@ -20,12 +20,13 @@ from penstock.registry.card import (
     read_listed,
     verified_files,
 )
+from penstock.registry.card import folder_of as files_of
 from penstock.registry.exports import exported, exports_of
 from penstock.registry.fingerprint import weights_sha256
 from penstock.registry.pointers import CANDIDATE, LIVE, Pointers, numbers, pointers, settle
 from penstock.registry.publishing import publish
 from penstock.registry.tuning import Serving, tune, tunings
-from penstock.store import Store
+from penstock.store import Store, subfolders
 from penstock.workload import NAME, Evaluator, Model, Schema, Workload, resolve
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def records(version: Version) -> pa.Table:
     import pyarrow as pa
 
     listed = version.card["files"][RECORDS]
-    raw = read_listed(version.path / RECORDS, f"model {version.reference}", RECORDS, listed)
+    raw = read_listed(files_of(version) / RECORDS, f"model {version.reference}", RECORDS, listed)
     return pa.ipc.open_file(raw).read_all()
 
 
@@ -190,7 +191,7 @@ def withdraw(store: Store, name: str, alias: str, version: int, before: int | No
 def published_by(store: Store, name: str, run: str) -> Version | None:
     """The newest version of model `name` that `run` published, if any: publishing twice is avoided by
     asking first."""
-    if not NAME.fullmatch(name) or not (store.models / name).is_dir():
+    if name not in names(store):
         return None
     mine = [version for version in models(store, name) if version.card.get("run") == run]
     return mine[-1] if mine else None
@@ -219,7 +220,7 @@ def schema_of(version: Version) -> Schema:
     """Labels, fields and assets, the assets checked against the card."""
     where, prefix = f"model {version.reference}", f"{ASSETS}/"
     assets = {
-        relative.removeprefix(prefix): read_listed(version.path / relative, where, relative, entry)
+        relative.removeprefix(prefix): read_listed(files_of(version) / relative, where, relative, entry)
         for relative, entry in version.card["files"].items()
         if relative.startswith(prefix)
     }
@@ -245,16 +246,14 @@ def with_notes(notes: Mapping[str, Mapping[int, Any]], number: int) -> dict[str,
 
 
 def folders(store: Store) -> list[Path]:
-    if not store.models.is_dir():
-        return []
-    return sorted(path for path in store.models.iterdir() if NAME.fullmatch(path.name) and numbers(path))
+    found = [store.models / name for name in subfolders(store.models) if NAME.fullmatch(name)]
+    return [folder for folder in found if numbers(folder)]
 
 
 def folder_of(store: Store, name: str) -> Path:
-    """The folder of a published model, found by listing: a name is never joined to a path unseen."""
-    for folder in folders(store):
-        if folder.name == name:
-            return folder
+    """The folder of a published model; a name that is none is never joined to a path."""
+    if NAME.fullmatch(name) and numbers(store.models / name):
+        return store.models / name
     known = [folder.name for folder in folders(store)]
     way_out = nearest(name, known) if known else "; none is published yet: penstock train WORKLOAD"
     raise ModelError(f"no model {name[:64]!r}{way_out}")

@@ -14,14 +14,14 @@ from typing import Any
 from penstock.errors import ModelError
 from penstock.registry.card import FORMAT
 from penstock.registry.pointers import LOCK
-from penstock.store import lock, write_atomic
+from penstock.store import current, lock, write_atomic
 
 
 def noted(folder: Path, file: str, way_out: str) -> dict[int, dict[str, Any]]:
     """Version -> what `file` says of it, of the model in `folder`; ModelError with the `way_out` where it
     cannot be read."""
     try:
-        stored = json.loads((folder / file).read_bytes())
+        stored = json.loads(current(folder / file))
         return {int(number): dict(values) for number, values in stored["versions"].items()}
     except FileNotFoundError:
         return {}

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from penstock.errors import ModelError
+from penstock.errors import Damaged, ModelError
+from penstock.store import fetched, in_bucket, piece
 
 FORMAT = 1
 CARD = "card.json"
@@ -69,11 +70,13 @@ def read_card(path: Path, name: str, version: int) -> dict[str, Any]:
     try:
         if path.is_symlink():
             raise ModelError(f"{where} is damaged: its folder is a symbolic link{WAY_OUT}")
-        raw = plain_bytes(path / CARD, where)
+        raw = piece(path, CARD) if in_bucket(path) else plain_bytes(path / CARD, where)
         card: dict[str, Any] = json.loads(raw)
         sealed = isinstance(card, dict) and card.get("sha256") == own_hash(card)
     except FileNotFoundError:
         raise ModelError(f"{where} is damaged: {CARD} is missing{WAY_OUT}") from None
+    except Damaged as error:
+        raise ModelError(f"{where}: {error}") from None
     except (ValueError, RecursionError):
         raise ModelError(f"{where} is damaged: {CARD} is not readable as JSON{WAY_OUT}") from None
     except OSError as error:
@@ -92,6 +95,14 @@ def read_card(path: Path, name: str, version: int) -> dict[str, Any]:
 WAY_OUT = "; serve another version, or publish it again"
 
 
+def folder_of(version: Version) -> Path:
+    """The version's folder, with all that was published in it; ModelError where that is damaged."""
+    try:
+        return fetched(version.path)
+    except (FileNotFoundError, Damaged) as error:
+        raise ModelError(f"model {version.reference} is damaged: {error}{WAY_OUT}") from None
+
+
 def plain_bytes(path: Path, where: str) -> bytes:
     """What a plain file holds; a symbolic link or a device is refused."""
     if not stat.S_ISREG(path.lstat().st_mode):
@@ -105,14 +116,15 @@ def verified_files(version: Version) -> dict[str, bytes]:
     of another length, or altered. records.arrow is checked but not kept."""
     where = f"model {version.reference}"
     listed: Mapping[str, Mapping[str, Any]] = version.card["files"]
-    found = present_files(version.path, where)
+    folder = folder_of(version)
+    found = present_files(folder, where)
     for relative in sorted(found - set(listed) - {CARD}):
         raise ModelError(f"{where} is damaged: {relative} is not part of it; remove it")
     contents: dict[str, bytes] = {}
     for relative in sorted(listed):
         if relative not in found:
             raise ModelError(f"{where} is damaged: {relative} is missing{WAY_OUT}")
-        raw = read_listed(version.path / relative, where, relative, listed[relative])
+        raw = read_listed(folder / relative, where, relative, listed[relative])
         if relative != RECORDS:
             contents[relative] = raw
     return contents

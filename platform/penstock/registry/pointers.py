@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from penstock.errors import ModelError
 from penstock.registry.card import FORMAT, read_card
-from penstock.store import lock, write_atomic
+from penstock.store import current, listed, lock, write_atomic
 
 ALIASES = "aliases.json"
 LOCK = ".lock"
@@ -62,13 +62,11 @@ class Pointers:
 
 def numbers(folder: Path) -> list[int]:
     """The committed versions of the model in `folder`, ascending; nothing half-written is among them."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return sorted(
-            int(path.name)
-            for path in folder.iterdir()
-            if path.name.isascii() and path.name.isdecimal() and not path.name.startswith("0")
-        )
-    return []
+    return sorted(
+        int(name)
+        for name in listed(folder)
+        if name.isascii() and name.isdecimal() and not name.startswith("0")
+    )
 
 
 def pointers(folder: Path, versions: Iterable[int]) -> Pointers:
@@ -89,9 +87,8 @@ def pointers(folder: Path, versions: Iterable[int]) -> Pointers:
 
 def read(folder: Path) -> tuple[Pointers, int]:
     """(what was written down, the last version that was settled)."""
-    path = folder / ALIASES
     try:
-        stored = json.loads(path.read_bytes())
+        stored = json.loads(current(folder / ALIASES))
         aliases = {str(alias): int(version) for alias, version in stored["aliases"].items()}
         shares = {str(alias): float(share) for alias, share in stored.get("shares", {}).items()}
         withdrawn = {int(version): str(why) for version, why in stored.get("withdrawn", {}).items()}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from penstock import catalog
 from penstock.config import dotted, to_dict
 from penstock.errors import PenstockError, RunError, nearest
-from penstock.store import Store
+from penstock.store import Store, current, fetched, listed
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class RunFacts:
 
 def read_run(store: Store, name: str) -> RunFacts:
     """The facts of run `name`; RunError in one line when there is none or it cannot be read."""
-    known = sorted(path.parent.name for path in store.runs.glob("*/run.json"))
+    known = listed(store.runs)
     if name not in known:
         raise RunError(f"no run {name[:64]!r}{nearest(name, known)}")
     path = store.runs / name
     try:
-        spec = json.loads((path / "run.json").read_bytes())["spec"]
+        spec = json.loads((fetched(path) / "run.json").read_bytes())["spec"]
         attempts = read_json(path / "attempts.json") or []
         result = read_json(path / "result.json")
         losses, validations = read_metrics(path / "metrics.jsonl")
@@ -49,7 +49,15 @@ def read_run(store: Store, name: str) -> RunFacts:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_bytes()) if path.is_file() else None
+    raw = content(path)
+    return json.loads(raw) if raw else None
+
+
+def content(path: Path) -> bytes:
+    try:
+        return current(path)
+    except FileNotFoundError:
+        return b""
 
 
 Series = dict[str, tuple[NDArray[Any], NDArray[Any]]]
@@ -59,7 +67,7 @@ def read_metrics(path: Path) -> tuple[Series, Series]:
     """(loss curves, validation curves) of metrics.jsonl; a line that is still being written is left out."""
     losses: dict[str, list[tuple[int, float]]] = {}
     checks: dict[str, list[tuple[int, float]]] = {}
-    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
+    for line in content(path).splitlines(keepends=True):
         if not line.endswith(b"\n"):
             continue
         entry = json.loads(line)

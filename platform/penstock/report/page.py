@@ -20,7 +20,7 @@ from penstock.report.facts import RunFacts, read_run, settings
 from penstock.report.figures import Figure, curve_figure
 from penstock.report.samples import Sample, data_uri, samples
 from penstock.report.snapshots import snapshot_figures
-from penstock.store import Store, write_atomic
+from penstock.store import Store, gathered, write_atomic
 
 MOST_CLASSES_SHOWN = 40
 SMOOTHED_FROM = 100  # steps; shorter loss curves are read as they are
@@ -61,7 +61,7 @@ def write_report(run: str, *, store: Store | str | Path | None = None) -> Path:
     store = store if isinstance(store, Store) else Store.open(store)
     page = Page(read_run(store, run))
     page.curves = curves(page.run)
-    page.snapshots = snapshot_figures(page.run.path / "snapshots")
+    page.snapshots = snapshot_figures(gathered(page.run.path / "snapshots"))
     page.dataset = load_dataset(store, page)
     page.version = find_version(store, page)
     if page.version is not None:

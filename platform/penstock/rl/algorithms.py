@@ -24,8 +24,8 @@ def build(run: Run, agent: Any, means: Means, runners: int) -> Any:
     else:
         from penstock.rl.ppo import AgentPpoConfig
 
-        config = AgentPpoConfig().of(agent, str(run.path.absolute()), runners)
-    config.run = str(run.path.absolute())
+        config = AgentPpoConfig().of(agent, run.address, runners)
+    config.run = run.address
     config.seed = run.spec.seed
     learners = agent.plan.learners
     config.env_runners(

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from penstock.agents import Plan
 from penstock.cluster import ensure_ray
 from penstock.errors import RunError, RunFailed
 from penstock.rl.attempt import Attempt
@@ -44,6 +45,13 @@ def learn(run: Run, means: Means, cpus: int | None, tell: OnEvent, until: int | 
         raise RunError(f"{asked}: env runners are a fixed number; write --workers N, which may change later")
     runners = 0 if means.alone else means.workers
     demand_cpus(runners + plan.learners, means.threads, int(ray.cluster_resources().get("CPU", 0)))
+    try:
+        _until_done(run, means, runners, plan, both, until)
+    finally:
+        events.close()
+
+
+def _until_done(run: Run, means: Means, runners: int, plan: Plan, both: OnEvent, until: int | None) -> None:
     futile, newest = 0, checkpoint.steps(run.checkpoints)[-1:]
     while run.outcome() is None:
         with run.writer_fence():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from penstock.training.run import Run
 
 
 class Learning:
-    """Mixed into an RLlib Algorithm whose config has `run`, the folder of the run; nothing is left outside of
+    """Mixed into an RLlib Algorithm whose config has `run`, where the run is; nothing is left outside of
     that. `done`: the share of the run that lies behind, as it is told; `updates`: of the learners."""
 
     config: Any
@@ -24,13 +23,13 @@ class Learning:
     env_runner_group: Any
 
     def _setup_logdir(self) -> None:
-        folder = Path(self.config.run) / ".rllib"  # RLlib would write into the home folder
+        folder = Run.at(self.config.run).path / ".rllib"  # RLlib would write into the home folder
         folder.mkdir(exist_ok=True)
         self._logdir = str(folder)
 
     def setup(self, config: Any) -> None:
         super().setup(config)  # type: ignore[misc]
-        run = Run.at(Path(self.config.run))
+        run = Run.at(self.config.run)
         self.agent, self.optim = agent_of(run), optim_of(run)
         self.updates, self.done = 0, 0.0
 

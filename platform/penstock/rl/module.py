@@ -4,7 +4,6 @@ folder."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,7 +44,7 @@ class AgentModule(TorchRLModule, ValueFunctionAPI):  # type: ignore[misc]
     parallelism sees every weight in one forward pass."""
 
     def setup(self) -> None:
-        self.agent = agent_of(Run.at(Path(self.model_config["run"])))
+        self.agent = agent_of(Run.at(self.model_config["run"]))
         self.net = self.agent.module
 
     def _forward(self, batch: Mapping[str, Any], **more: Any) -> dict[str, Tensor]:
@@ -67,7 +66,7 @@ class Optimised(TorchLearner):  # type: ignore[misc]
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         parameters = self.get_parameters(self._module[module_id])
-        made = optimiser.build(optim_of(Run.at(Path(self.config.run))), parameters)
+        made = optimiser.build(optim_of(Run.at(self.config.run)), parameters)
         self.register_optimizer(
             module_id=module_id, optimizer=made, params=parameters, lr_or_lr_schedule=config.lr
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -58,7 +57,7 @@ class AgentPpoConfig(PPOConfig):  # type: ignore[misc]
 
 def made(context: Mapping[str, Any]) -> Any:
     """The environments of an env runner."""
-    return agent_of(Run.at(Path(context["run"]))).environment(context["num_envs"])
+    return agent_of(Run.at(context["run"])).environment(context["num_envs"])
 
 
 class AgentPpo(Learning, PPO):  # type: ignore[misc]

@@ -10,7 +10,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from penstock.store import sweep, write_atomic
+from penstock.store import discard_file, gathered, sweep, write_atomic
 from penstock.training.run import Run
 
 OPPONENTS = 2  # the newest past selves
@@ -25,9 +25,9 @@ class Ratings:
         self.run, self.agent, self.folder = run, agent, run.path / "selves"
         self.folder.mkdir(exist_ok=True)
         sweep(self.folder)  # a kill may have left half a file
-        for path in self.folder.iterdir():
+        for path in list(gathered(self.folder).iterdir()):
             if path.stem.isdecimal() and int(path.stem) > step:
-                path.unlink()
+                discard_file(path)
 
     def rate(self, weights: Mapping[str, Tensor], step: int) -> dict[str, float]:
         """`elo` of `weights` by games against past selves, with a 95 % interval of these games alone."""

@@ -8,7 +8,6 @@ runner gives rows.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -84,7 +83,7 @@ class SelfPlayRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
     def sample(self, *, done: float = 0.0, iteration: int = 0, **more: Any) -> Experience:
         if self.actor is None:
             # a restarted runner must not play the games of its predecessor again
-            seed = (Run.at(Path(self.config.run)).spec.seed, self.worker_index, iteration)
+            seed = (Run.at(self.config.run).spec.seed, self.worker_index, iteration)
             self.actor = self.module.agent.actor(seed)
         self.module.eval()
         with torch.inference_mode():

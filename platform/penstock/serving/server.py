@@ -109,7 +109,7 @@ def serve(
     opened = store if isinstance(store, Store) else Store.open(store)
     chosen = choose(opened, models)
     address, local = address_of(host, any(not key.revoked for key in access.keys(opened)))
-    keys = None if local and not with_keys else access.path_of(opened)
+    keys = None if local and not with_keys else opened.url
     port = free_port(address, port)
     if ingress == "haproxy":
         _choose_haproxy(address)
@@ -124,9 +124,7 @@ def serve(
             bounds = limits or Limits()
             _start_serve(bounds, address, port)
             size = slots.size_of(len(chosen), replicas)
-            endpoint.rollouts = Rollouts(
-                opened, models, slots.start(str(opened.root), bounds, size), on_event
-            )
+            endpoint.rollouts = Rollouts(opened, models, slots.start(opened.url, bounds, size), on_event)
             endpoint.rollouts.start()
             _start_gateway(bounds, gateways, keys, replicas)
             endpoint.rollouts.wait(gateways, START_S)
@@ -215,7 +213,7 @@ def _start_serve(limits: Limits, address: str, port: int) -> None:
     _quiet()  # starting Serve sets its loggers up anew
 
 
-def _start_gateway(limits: Limits, gateways: int, keys: Path | None, replicas: int) -> None:
+def _start_gateway(limits: Limits, gateways: int, keys: str | None, replicas: int) -> None:
     from ray import serve as ray_serve
 
     from penstock.serving.on_ray.gateway import GATEWAY, gateway_app

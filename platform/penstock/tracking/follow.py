@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from penstock.errors import StoreError
-from penstock.store import lock, write_atomic
+from penstock.store import current, lock, write_atomic
 from penstock.tracking import Target, without_secrets
 from penstock.tracking.points import Point, RunLog, end_of
 from penstock.training.events import OnEvent
@@ -160,7 +160,7 @@ class Follower:
 
     def _saved(self) -> State:
         try:
-            state: State = json.loads(self._file.read_bytes())
+            state: State = json.loads(current(self._file))
         except (FileNotFoundError, ValueError):
             return {}
         return state

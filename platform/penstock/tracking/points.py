@@ -12,6 +12,7 @@ from typing import Any
 
 from penstock.config import Optim, from_dict
 from penstock.report.facts import as_text, flat
+from penstock.store import piece, pull
 from penstock.training import checkpoint
 from penstock.training.events import EventLog
 from penstock.training.run import Run
@@ -29,7 +30,7 @@ class Point:
 def params_of(run: Run) -> dict[str, str]:
     """All that decides the result: every setting, dotted, with seed and data."""
     spec = run.spec
-    card = json.loads((run.dataset_path / "dataset.json").read_bytes())
+    card = json.loads(piece(run.dataset_path, "dataset.json"))
     more = {
         "seed": spec.seed,
         "data": spec.dataset,
@@ -82,7 +83,11 @@ class RunLog:
         """All points after `step`, in order, and the step they reach to."""
         last, length = checkpoint.newest_length(self.run.checkpoints)
         path = self.run.metrics.path
-        if last <= step or path.stat().st_size < length:  # or it is cut back just now
+        if last <= step:
+            return [], step
+        if _size(path) < length:
+            pull(path)  # it was written on another machine
+        if _size(path) < length:  # it is cut back just now
             return [], step
         self._listen()
         start = self._read[1] if self._read[0] == step and self._read[1] <= length else 0
@@ -130,6 +135,10 @@ class RunLog:
         """When `step` was done, as exactly as events say it."""
         place = bisect.bisect_left(self._known, step)
         return self._times[self._known[place]] if place < len(self._known) else time.time()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _lines(path: Path, start: int, end: int) -> list[dict[str, Any]]:

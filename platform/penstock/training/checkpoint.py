@@ -11,13 +11,22 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import StoreError
-from penstock.store import discard_folder, explained, publish_folder, sha256_file, sweep
+from penstock.errors import Damaged
+from penstock.store import (
+    discard_folder,
+    explained,
+    fetched,
+    listed,
+    piece,
+    publish_folder,
+    sha256_file,
+    sweep,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +44,10 @@ class Checkpoint:
     path: Path
     step: int  # steps done
     metrics_bytes: int  # length of metrics.jsonl that belongs to it
+
+    def at(self, folder: Path) -> Checkpoint:
+        """The same one in the `folder` of this process, which may be on another machine than its finder."""
+        return replace(self, path=fetched(folder / self.path.name))
 
     def load(self) -> tuple[dict[str, torch.Tensor], Any]:
         """Its tensors (on the CPU) and its JSON state, as they were given to `save`."""
@@ -86,9 +99,7 @@ def save(
 
 def steps(folder: Path) -> list[int]:
     """The steps of the committed checkpoints, oldest first; nothing is verified."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal())
+    return sorted(int(name) for name in listed(folder) if name.isdecimal())
 
 
 def newest_length(folder: Path) -> tuple[int, int]:
@@ -96,27 +107,27 @@ def newest_length(folder: Path) -> tuple[int, int]:
     one; its manifest alone is looked at."""
     for step in reversed(steps(folder)):
         try:
-            return step, int(json.loads((folder / f"{step:08d}" / MANIFEST).read_bytes())["metrics_bytes"])
+            return step, int(json.loads(piece(folder / f"{step:08d}", MANIFEST))["metrics_bytes"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged, or replaced just now
     return 0, 0
 
 
 def at(folder: Path, step: int) -> Checkpoint:
-    """The checkpoint of `step`, verified; StoreError says what is wrong with it."""
+    """The checkpoint of `step`, on this disk, verified; Damaged says what is wrong with it."""
     path = folder / f"{step:08d}"
     try:
-        facts = json.loads((path / MANIFEST).read_bytes())
+        facts = json.loads((fetched(path) / MANIFEST).read_bytes())
         claimed = facts.pop("sha256")
         if facts["format"] != FORMAT or facts["step"] != step or claimed != _hash(facts):
-            raise StoreError(f"checkpoint {path}: its manifest is damaged")
+            raise Damaged(f"checkpoint {path}: its manifest is damaged")
         for file, fact in facts["files"].items():
             if (path / file).stat().st_size != fact["bytes"] or sha256_file(path / file) != fact["sha256"]:
-                raise StoreError(f"checkpoint {path}: {file} is damaged")
+                raise Damaged(f"checkpoint {path}: {file} is damaged")
     except FileNotFoundError as error:
-        raise StoreError(f"checkpoint {path}: {Path(error.filename).name} is missing") from None
+        raise Damaged(f"checkpoint {path}: {Path(error.filename).name} is missing") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise StoreError(f"checkpoint {path}: its manifest is damaged") from None
+        raise Damaged(f"checkpoint {path}: its manifest is damaged") from None
     return Checkpoint(path, step, facts["metrics_bytes"])
 
 
@@ -125,7 +136,7 @@ def newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     for step in reversed(steps(folder)):
         try:
             return at(folder, step)
-        except StoreError as error:
+        except Damaged as error:
             warn(f"{error}; falling back to the one before it")
     return None
 

@@ -7,7 +7,6 @@ that have just died, too, and grows at any moment, whatever that throws away.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -38,10 +37,10 @@ class Elastic(ElasticScalingPolicy):  # type: ignore[misc]
     little room it holds nothing, waits, and says what for.
     """
 
-    def __init__(self, scaling: Any, path: Path) -> None:
+    def __init__(self, scaling: Any, address: str) -> None:
         super().__init__(scaling)
-        self._path = path
-        self._events = EventLog(path / "events.jsonl")
+        self._run = Run.at(address)
+        self._events = EventLog(self._run.path / "events.jsonl")
         self._seen = -1  # how many found a place at the last look
         self._workers = 0  # that the group had
         self._since: float | None = None  # it waits
@@ -51,7 +50,7 @@ class Elastic(ElasticScalingPolicy):  # type: ignore[misc]
 
     def after_controller_start(self, train_run_context: Any) -> None:
         super().after_controller_start(train_run_context)
-        capacity.hold(f"run {self._path.name}")
+        capacity.hold(f"run {self._run.name}")
 
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
         """Start with as many as fit, or wait."""
@@ -87,7 +86,7 @@ class Elastic(ElasticScalingPolicy):  # type: ignore[misc]
         if room < self.scaling_config.min_workers or not (room > self._workers or leaving):
             self._newest = None
             return NoopDecision()
-        newest = checkpoint.steps(Run.at(self._path).checkpoints)[-1:]
+        newest = checkpoint.steps(self._run.checkpoints)[-1:]
         if self._newest is None:
             self._newest = newest
         if newest == self._newest:
@@ -127,10 +126,10 @@ class Elastic(ElasticScalingPolicy):  # type: ignore[misc]
 class ElasticTrainer(TorchTrainer):  # type: ignore[misc]
     """TorchTrainer whose number of workers `Elastic` decides. Ray has no public place for a policy."""
 
-    def __init__(self, path: Path, **parts: Any) -> None:
+    def __init__(self, address: str, **parts: Any) -> None:
         super().__init__(**parts)
-        self._path = path
+        self._address = address
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
-        parts["scaling_policy"] = Elastic(self.scaling_config, self._path)
+        parts["scaling_policy"] = Elastic(self.scaling_config, self._address)
         return super()._initialize_and_run_controller(**parts)

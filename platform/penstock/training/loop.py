@@ -112,7 +112,7 @@ class Training:
 
         found = self.run.newest_checkpoint(warn) if self.world.leads else None
         chosen: checkpoint.Checkpoint | None = self.world.broadcast(found)
-        return chosen
+        return chosen.at(self.run.checkpoints) if chosen is not None else None
 
     def _start_from(self, given: Mapping[str, Tensor] | None) -> None:
         if given is None and self.run.spec.start_from is not None:

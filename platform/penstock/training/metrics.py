@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import StoreError
-from penstock.store import explained
+from penstock.store import explained, pull, push
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,13 +32,17 @@ class MetricsLog:
             file.write(text.encode())
 
     def sync(self) -> int:
-        """Everything so far reaches the disk; gives the file's length in bytes."""
+        """Everything so far reaches the disk, or the bucket; gives the file's length in bytes."""
         with explained(self.path), self.path.open("ab") as file:
             os.fsync(file.fileno())
-            return file.tell()
+            length = file.tell()
+        push(self.path)
+        return length
 
     def truncate(self, length: int) -> None:
         """Forget all after `length` bytes: steps beyond the checkpoint that training goes on from."""
+        if length:
+            pull(self.path)  # the attempt before may have run on another machine
         size = self.path.stat().st_size if self.path.exists() else 0
         if size < length:
             raise StoreError(
@@ -54,6 +58,9 @@ class MetricsLog:
 
     def until(self, length: int | None = None) -> Iterator[dict[str, Any]]:
         """Every whole line of the first `length` bytes; None: of all."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if length is not None and size < length:
+            pull(self.path)  # it was written on another machine
         if not self.path.exists():
             return
         with self.path.open("rb") as file:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import sys
 import threading
 import uuid
@@ -23,6 +22,7 @@ from ray.train.torch import TorchConfig
 
 from penstock import capacity, errors
 from penstock.errors import PenstockError, RunError, RunFailed
+from penstock.store import arrow_place, clear_folder, in_bucket
 from penstock.training import checkpoint
 from penstock.training.elastic import ElasticTrainer
 from penstock.training.events import EventLog, OnEvent
@@ -99,14 +99,17 @@ class _Attempt:
         self._groups_before = set(_placement_groups())
         # Ray Train demands a folder that all nodes share; nothing in it is ever read back
         self._scratch = run.path / ".ray"
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        clear_folder(self._scratch)
+        place, system = str(self._scratch), None
+        if in_bucket(run.path) and sum(node["Alive"] for node in ray.nodes()) > 1:
+            place, system = arrow_place(self._scratch)
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         workers, most = means.workers, means.max_workers
         self._trainer = ElasticTrainer(
-            run.path,
+            run.address,
             train_loop_per_worker=_train,
-            train_loop_config={"run": str(run.path), "path": list(sys.path), "until": until},
+            train_loop_config={"run": run.address, "path": list(sys.path), "until": until},
             scaling_config=ScalingConfig(
                 num_workers=(workers, most) if most > workers else workers,
                 use_gpu=means.gpus > 0,
@@ -115,9 +118,10 @@ class _Attempt:
             torch_config=TorchConfig(backend="nccl" if means.gpus >= 1 else "gloo"),  # NCCL: one GPU a rank
             run_config=RunConfig(
                 name=f"{run.name}-{uuid.uuid4().hex[:8]}",  # a used name would make Ray resume by itself
-                storage_path=str(self._scratch),
+                storage_path=place,
+                storage_filesystem=system,
                 failure_config=FailureConfig(max_failures=-1),
-                callbacks=[_Judge(run.path), Watch(run.path, means.health_timeout_s)],
+                callbacks=[_Judge(run.address), Watch(run.address, means.health_timeout_s)],
             ),
         )
 
@@ -131,12 +135,12 @@ class _Attempt:
         thread.start()
         running = True
         while running:
-            thread.join(0.2)
+            thread.join(events.pace_s)
             running = thread.is_alive()
             told, offset = events.since(offset)
             for event in told:
                 on_event(event)
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        clear_folder(self._scratch)
 
     def _fit(self) -> None:
         try:
@@ -180,8 +184,8 @@ class _Judge(UserCallback):  # type: ignore[misc]
     """Decides, on the controller, whether failed workers are worth a restart: a death is, an error is not.
     Deaths without a new checkpoint are so a few times; where a node was taken away, always."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, address: str) -> None:
+        self._address = address
         self._progress: _Progress | None = None
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, BaseException]) -> None:
@@ -191,7 +195,7 @@ class _Judge(UserCallback):  # type: ignore[misc]
         own = [fault for fault in faults if isinstance(fault, WorkerFault)]
         if own and not any(isinstance(fault, RayError) for fault in faults):
             raise own[0]  # nobody was killed: it is no consequence of that
-        self._progress = self._progress or _Progress(Run.at(self._path))
+        self._progress = self._progress or _Progress(Run.at(self._address))
         if self._progress.futile():
             raise WorkerFault("RunFailed", f"workers died {FUTILE} times without a new checkpoint")
 
@@ -235,11 +239,11 @@ class WorkerFault(Exception):
 
 
 def _train(job: Mapping[str, Any]) -> None:
-    """What each worker runs; it knows nothing but the run's folder."""
+    """What each worker runs; it knows nothing but where the run is."""
     _extend_path(job["path"])
     import torch
 
-    run = Run.at(Path(job["run"]))
+    run = Run.at(job["run"])
     torch.set_num_threads(run.spec.threads)
     if run.spec.device == "cuda":
         device = ray.train.torch.get_device()
@@ -257,6 +261,8 @@ def _train(job: Mapping[str, Any]) -> None:
         first = (str(error).strip().splitlines() or [""])[0]
         text = f"run {run.name!r}: {type(error).__name__}: {first[:300]}"
         raise WorkerFault("RunFailed", text) from error
+    finally:
+        events.close()
 
 
 def _extend_path(entries: Sequence[str]) -> None:

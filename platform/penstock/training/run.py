@@ -14,17 +14,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import RunError, StoreError, nearest
-from penstock.store import ASIDE, Busy, Store, discard_folder, lock, publish_folder, write_atomic
+from penstock.store import (
+    Busy,
+    Store,
+    current,
+    discard_folder,
+    fetched,
+    in_bucket,
+    listed,
+    lock,
+    lock_held,
+    publish_folder,
+    sweep,
+    write_atomic,
+)
+from penstock.store import address as address_of
 from penstock.training import checkpoint
 from penstock.training.metrics import MetricsLog
 from penstock.workload import NAME
@@ -85,9 +97,9 @@ class Run:
         settings that differ."""
         if not NAME.fullmatch(name):
             raise RunError(f"run name {name!r}: write up to 64 of a-z 0-9 . _ - from a letter or digit on")
-        facts = _facts(spec)
-        if not (store.runs / name).exists():
-            store.runs.mkdir(parents=True, exist_ok=True)
+        facts = facts_of(spec)
+        if name not in listed(store.runs):
+            sweep(store.runs)
             try:
                 with publish_folder(store.runs, name) as aside:
                     (aside / "run.json").write_text(json.dumps(facts, indent=1))
@@ -106,15 +118,19 @@ class Run:
     @classmethod
     def open(cls, store: Store, name: str) -> Run:
         """The run called `name`; RunError when there is none."""
-        if not NAME.fullmatch(name) or not (store.runs / name / "run.json").is_file():
+        if not NAME.fullmatch(name) or name not in names(store):
             raise RunError(f"no run {name!r}{nearest(name, names(store))}")
         return cls.at(store.runs / name)
 
     @classmethod
-    def at(cls, path: Path) -> Run:
-        """The run in the folder `path`, as a worker finds it."""
+    def at(cls, address: str | Path) -> Run:
+        """The run at an `address`, as a worker finds it, on whichever machine."""
+        place, path = str(address), Path(address)
+        if "://" in place:
+            base, runs, name = place.rsplit("/", 2)
+            path = Store.open(base).root / runs / name
         try:
-            facts = json.loads((path / "run.json").read_bytes())
+            facts = json.loads((fetched(path) / "run.json").read_bytes())
             return cls(path, RunSpec(**facts["spec"]), facts["identity"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"run {path.name!r}: run.json is damaged ({error}); use another --name") from None
@@ -122,6 +138,11 @@ class Run:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def address(self) -> str:
+        """By which other processes find it: `Run.at`."""
+        return address_of(self.path.absolute())
 
     @property
     def checkpoints(self) -> Path:
@@ -148,7 +169,7 @@ class Run:
 
     def driver_alive(self) -> bool:
         """Whether the process that last took the lease is alive. For people: only the lease decides."""
-        return lease_alive(self.path / ".driver.lock")
+        return lock_held(self.path / ".driver.lock")
 
     @contextmanager
     def writer_fence(self) -> Iterator[None]:
@@ -162,8 +183,10 @@ class Run:
     @property
     def attempts(self) -> list[dict[str, Any]]:
         """Each start of training: {"attempt", "from_step", "workers"}, oldest first."""
-        path = self.path / "attempts.json"
-        found: list[dict[str, Any]] = json.loads(path.read_bytes()) if path.exists() else []
+        try:
+            found: list[dict[str, Any]] = json.loads(current(self.path / "attempts.json"))
+        except FileNotFoundError:
+            return []
         return found
 
     def log_attempt(self, from_step: int, workers: int) -> None:
@@ -180,26 +203,6 @@ class Run:
         """How many validations the newest checkpoint holds: what a run that goes on will not do again."""
         found = self.newest_checkpoint(lambda _: None)
         return len(self.metrics.validations(found.metrics_bytes)) if found is not None else 0
-
-    def fork(self, store: Store, name: str, spec: RunSpec) -> Run:
-        """A run called `name` that goes on from this one's newest checkpoint with the settings of `spec`; the
-        one that is there already when it was forked before. RunError when there is no checkpoint."""
-        if (store.runs / name).exists():
-            return Run.create(store, name, spec)
-        found = self.newest_checkpoint(lambda _: None)
-        if found is None:
-            raise RunError(f"run {self.name!r} has no checkpoint to go on from as {name!r}")
-        facts = _facts(spec) | {"forked_from": self.name, "forked_at": found.step}
-        with suppress(FileExistsError), publish_folder(store.runs, name) as aside:
-            for folder in self.FORKED:
-                if (self.path / folder).is_dir():
-                    shutil.copytree(self.path / folder, aside / folder, ignore=_unfinished)
-            MetricsLog(aside / "metrics.jsonl").append(self.metrics.until(found.metrics_bytes))
-            (aside / "run.json").write_text(json.dumps(facts, indent=1))
-        return Run.create(store, name, spec)
-
-    FORKED = ("checkpoints", "selves", "snapshots")
-    """The folders that training reads again; `selves` are those of what plays."""
 
     def save_outcome(self, weights: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
         """Commit what training made: the weights to publish and JSON facts about them."""
@@ -223,11 +226,11 @@ class Run:
     def result(self) -> dict[str, Any] | None:
         """What `penstock train` printed, once all is done."""
         path = self.path / "result.json"
-        if not path.exists():
-            return None
         try:
-            found: dict[str, Any] = json.loads(path.read_bytes())
+            found: dict[str, Any] = json.loads(current(path))
             return found
+        except FileNotFoundError:
+            return None
         except ValueError:
             raise StoreError(f"{path} is damaged; delete it and run the same command again") from None
 
@@ -235,24 +238,12 @@ class Run:
         write_atomic(self.path / "result.json", json.dumps(result, indent=1).encode())
 
 
-def lease_alive(path: Path) -> bool:
-    """Whether the process that last took the lease at `path` is alive."""
-    try:
-        os.kill(int(path.read_text()), 0)
-    except (FileNotFoundError, ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def names(store: Store) -> list[str]:
     """The runs in a store, sorted."""
-    if not store.runs.is_dir():
-        return []
-    # one that is being made has another name until it is whole
-    made = (entry.name for entry in store.runs.iterdir() if (entry / "run.json").is_file())
-    return sorted(name for name in made if NAME.fullmatch(name))
+    found = [name for name in listed(store.runs) if NAME.fullmatch(name)]
+    if in_bucket(store.runs):
+        return found
+    return [name for name in found if (store.runs / name / "run.json").is_file()]
 
 
 def remove(run: Run) -> None:
@@ -260,12 +251,9 @@ def remove(run: Run) -> None:
     discard_folder(run.path)
 
 
-def _facts(spec: RunSpec) -> dict[str, Any]:
+def facts_of(spec: RunSpec) -> dict[str, Any]:
+    """What a new run's run.json holds."""
     return {"format": FORMAT, "identity": secrets.token_hex(8), "spec": dataclasses.asdict(spec)}
-
-
-def _unfinished(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if name.startswith(ASIDE)]
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from penstock.training import health
 from penstock.training.events import EventLog
 from penstock.training.health import Beat
+from penstock.training.run import Run
 from penstock.training.stragglers import Stragglers
 
 EVERY_S = 1.0
@@ -28,8 +29,8 @@ TITLE = "ray::RayTrainWorker"
 class Watch(WorkerGroupCallback):  # type: ignore[misc]
     """Of one run. `timeout_s`: see health.hung."""
 
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        self._events = EventLog(path / "events.jsonl")
+    def __init__(self, address: str, timeout_s: float) -> None:
+        self._events = EventLog(Run.at(address).path / "events.jsonl")
         self._timeout_s = timeout_s
         self._looked = 0.0
         self._forget({})

@@ -14,7 +14,7 @@ from typing import Any
 
 from penstock.config import build, to_dict
 from penstock.errors import ConfigError, PenstockError, RunError, nearest
-from penstock.store import Store, publish_folder
+from penstock.store import Store, in_bucket, listed, piece, publish_folder
 from penstock.training.run import RunSpec, flat
 from penstock.tuning import model_based, space
 from penstock.workload import NAME, Workload
@@ -102,7 +102,7 @@ def keep(store: Store, name: str, asked: Asked) -> Path:
     those it was begun with."""
     check_name(name)
     folder = store.searches / name
-    if not folder.exists():
+    if name not in listed(store.searches):
         facts = {"format": FORMAT, "identity": secrets.token_hex(8), "asked": _plain(asked)}
         with suppress(FileExistsError), publish_folder(store.searches, name) as aside:
             (aside / FILE).write_text(json.dumps(facts, indent=1))
@@ -125,7 +125,7 @@ def read(store: Store, name: str) -> Asked:
     if name not in names(store):
         raise RunError(f"no search {name!r}{nearest(name, names(store))}")
     try:
-        facts = json.loads((store.searches / name / FILE).read_bytes())["asked"]
+        facts = json.loads(piece(store.searches / name, FILE))["asked"]
         return Asked(**facts | {"spec": RunSpec(**facts["spec"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"search {name!r}: {FILE} is damaged ({error}); use another --name") from None
@@ -133,9 +133,10 @@ def read(store: Store, name: str) -> Asked:
 
 def names(store: Store) -> list[str]:
     """The searches in a store, sorted."""
-    if not store.searches.is_dir():
-        return []
-    return sorted(entry.name for entry in store.searches.iterdir() if (entry / FILE).is_file())
+    found = listed(store.searches)
+    if in_bucket(store.searches):
+        return found
+    return [name for name in found if (store.searches / name / FILE).is_file()]
 
 
 def _plain(asked: Asked, means: bool = True) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from penstock.journal import Journal
 from penstock.registry import published_by
 from penstock.store import Store, write_atomic
 from penstock.training.events import OnEvent
+from penstock.training.fork import fork
 from penstock.training.means import Means
 from penstock.training.run import Run, RunSpec
 from penstock.tuning import model_based, space
@@ -116,7 +117,7 @@ class Assembly:
         Run.create(self.store, name, self._spec(settings))
 
     def fork(self, source: str, name: str, settings: Mapping[str, Any]) -> int:
-        made = Run.open(self.store, source).fork(self.store, name, self._spec(settings))
+        made = fork(Run.open(self.store, source), self.store, name, self._spec(settings))
         found = made.newest_checkpoint(lambda _: None)
         return found.step if found is not None else 0
 

@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 from penstock.journal import Journal
-from penstock.store import Store
-from penstock.training.run import lease_alive
+from penstock.store import Store, current, lock_held
 from penstock.tuning.asked import names, read
 from penstock.tuning.ledger import Ledger
 
@@ -19,10 +18,12 @@ def searches(store: Store) -> list[dict[str, Any]]:
     for name in names(store):
         asked, folder = read(store, name), store.searches / name
         ledger = Ledger(Journal(folder / "ledger.jsonl"))
-        result = folder / "result.json"
-        done = len(json.loads(result.read_bytes())["trials"]) if result.is_file() else 0
+        try:
+            done = len(json.loads(current(folder / "result.json"))["trials"])
+        except FileNotFoundError:
+            done = 0
         published = ledger.published
-        if lease_alive(folder / ".driver.lock"):
+        if lock_held(folder / ".driver.lock"):
             state = "running"
         else:
             state = "finished" if ledger.count and done >= ledger.count else "stopped"

@@ -26,7 +26,7 @@ from ray.tune.search import Searcher
 
 from penstock.disk import explain
 from penstock.errors import PenstockError, RunFailed, StoreError
-from penstock.store import Store
+from penstock.store import Store, address
 from penstock.training.means import Means
 from penstock.tuning import trial
 from penstock.tuning.room import at_once, bundles
@@ -124,9 +124,9 @@ class Stretches(Searcher):  # type: ignore[misc]
             return None if self.jobs and self.error is None else Searcher.FINISHED
         self.jobs[trial_id] = job
         until = None if job.until >= self.search.length else job.until
-        path = self.store.runs / self.search.run_of(job)
+        run = address(self.store.runs / self.search.run_of(job))
         means = asdict(self.means) | {"placed": self.alone}
-        return {"job": json.dumps({"run": str(path), "until": until, "means": means, "path": sys.path})}
+        return {"job": json.dumps({"run": run, "until": until, "means": means, "path": sys.path})}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -182,7 +182,7 @@ class Stretch(tune.Trainable):  # type: ignore[misc]
             if entry and entry not in sys.path and Path(entry).exists():
                 sys.path.append(entry)  # a workload is found wherever the driver found it
         try:
-            answer = trial.train(Path(self.job["run"]), Means(**self.job["means"]), self.job["until"])
+            answer = trial.train(self.job["run"], Means(**self.job["means"]), self.job["until"])
         except StoreError as error:
             return {"done": True, "answer": json.dumps({"full": str(error)})}
         return {"done": True, "answer": json.dumps(asdict(answer))}

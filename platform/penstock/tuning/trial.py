@@ -17,11 +17,11 @@ from penstock.training.work import parts_of
 from penstock.tuning.search import Answer
 
 
-def train(path: Path, means: Means, until: int | None) -> Answer:
-    """Train the run at `path` until it is validated that often (None: to its end); nothing is done when it is
-    there already. What goes wrong with the trial is in the answer; StoreError, which the next one would meet
-    as well, is raised."""
-    run = Run.at(path)
+def train(address: str | Path, means: Means, until: int | None) -> Answer:
+    """Train the run at `address` until it is validated that often (None: to its end); nothing is done when it
+    is there already. What goes wrong with the trial is in the answer; StoreError, which the next one would
+    meet as well, is raised."""
+    run = Run.at(address)
     try:
         workload, config, _ = parts_of(run)
         if run.outcome() is None and (until is None or run.validated() < until):

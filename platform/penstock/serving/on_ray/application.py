@@ -95,8 +95,8 @@ def build(args: Settings) -> serve.Application:
     }
     keeper = Keeper.options(  # type: ignore[attr-defined]
         name="Keeper", num_replicas=1, ray_actor_options={"num_cpus": 0}, **OPTIONS
-    ).bind(str(store.root), args.models, args.gateways, size)
-    keys = None if local and not args.keys else access.path_of(store)
+    ).bind(store.url, args.models, args.gateways, size)
+    keys = None if local and not args.keys else store.url
     return gateway_app(Limits(), args.gateways, keys, args.replicas, keeper)
 
 

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -37,9 +36,10 @@ from penstock.serving.on_ray.deployment import OPTIONS, SWITCH_S
 from penstock.serving.on_ray.outbox import Outbox
 from penstock.serving.versions.rollout import START_S
 from penstock.serving.versions.traffic import Traffic, Way
-from penstock.serving.web.access import Keyring
+from penstock.serving.web.access import Keyring, path_of
 from penstock.serving.web.door import App
 from penstock.serving.web.routes import create_app
+from penstock.store import Store
 
 GATEWAY = "penstock"
 _PING_S = 1.0
@@ -227,7 +227,7 @@ class Gateway:
     ) -> None:
         _log_to_stderr()
         sys.setswitchinterval(SWITCH_S)
-        self.keyring = Keyring(Path(keys)) if keys else None
+        self.keyring = Keyring(path_of(Store.open(keys))) if keys else None
         self.follower = Follower(Handles(), Limits(**limits), alone, replicas)
 
     def __serve_build_asgi_app__(self) -> App:
@@ -246,9 +246,9 @@ def _log_to_stderr() -> None:
 
 
 def gateway_app(
-    limits: Limits, gateways: int, keys: Path | None, replicas: int, *beside: serve.Application
+    limits: Limits, gateways: int, keys: str | None, replicas: int, *beside: serve.Application
 ) -> serve.Application:
-    """The gateway as a Serve application. `keys`: the file of the keys that clients have to show;
+    """The gateway as a Serve application. `keys`: the store with the keys that clients have to show;
     `replicas`: at least so many of each model; `beside`: deployments that run in the same application."""
     return Gateway.options(  # type: ignore[attr-defined]
         name="Gateway",
@@ -258,4 +258,4 @@ def gateway_app(
         max_ongoing_requests=1024,
         max_queued_requests=1024,
         **OPTIONS,
-    ).bind(asdict(limits), str(keys) if keys else None, gateways == 1, replicas, *beside)
+    ).bind(asdict(limits), keys, gateways == 1, replicas, *beside)

@@ -11,13 +11,14 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from penstock import registry
-from penstock.errors import ModelError, PenstockError
+from penstock.errors import ModelError, PenstockError, StoreError
 from penstock.serving.versions.loading import Counts, Event, Slots
 from penstock.serving.versions.rollout import lanes
 from penstock.serving.versions.traffic import Traffic
-from penstock.store import Store
+from penstock.store import Store, in_bucket
 
 _TICK_S = 0.25
+_FAR_S = 1.0  # where each look is a few requests to a bucket
 _NEW_NAMES_S = 2.0
 
 
@@ -136,12 +137,12 @@ class Rollouts:
             self.tell(Event(name, "not followed", what))
 
     def _run(self) -> None:
-        while not self._ends.wait(_TICK_S):
+        while not self._ends.wait(_FAR_S if in_bucket(self.store.root) else _TICK_S):
             try:
                 self.tick()
                 self._said.pop("", None)
-            except (RayError, RayServeException, OSError, RuntimeError) as error:
-                # a switch or a controller that is being started again
+            except (RayError, RayServeException, StoreError, OSError, RuntimeError) as error:
+                # a switch or a controller that is being started again, a bucket out of reach
                 self._say("", (str(error).splitlines() or [type(error).__name__])[0][:200])
 
 

@@ -10,15 +10,17 @@ import hashlib
 import hmac
 import json
 import secrets
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Literal, get_args
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, StoreError
 from penstock.serving.problems import Problem
-from penstock.store import Store, lock, write_atomic
+from penstock.store import Store, current, in_bucket, lock, write_atomic
 
 Scope = Literal["predict", "admin"]
 """What a key opens: `predict` asks models, `admin` reads the counters, too."""
@@ -84,14 +86,17 @@ def _change(store: Store, change: Callable[[list[Key]], list[Key]]) -> None:
 
 def _read(path: Path) -> list[Key]:
     try:
-        stored = json.loads(path.read_bytes())
-        return [Key(**key) for key in stored["keys"]]
+        return _parse(current(path))
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError, OSError):
         raise PenstockError(
             f"{path.name} in the store is damaged or not readable; delete it and add the keys again"
         ) from None
+
+
+def _parse(raw: bytes) -> list[Key]:
+    return [Key(**key) for key in json.loads(raw)["keys"]]
 
 
 def _digest(secret: str) -> str:
@@ -105,6 +110,11 @@ class Keyring:
         self._path, self._clock = path, clock
         self._looked, self._stamp = -1e9, (0, 0, 0)
         self._keys: list[Key] = []
+        self._far = in_bucket(path)
+        if self._far:
+            self._bring()
+            # not while a request waits: the bucket may take its time
+            threading.Thread(target=self._follow, name="keys", daemon=True).start()
         self._look()
 
     def key(self, authorization: str | None) -> Key:
@@ -122,7 +132,7 @@ class Keyring:
 
     def _look(self) -> None:
         now = self._clock()
-        if now - self._looked < _LOOK_S:
+        if self._far or now - self._looked < _LOOK_S:
             return
         self._looked = now
         try:
@@ -134,6 +144,20 @@ class Keyring:
             self._keys, self._stamp = [], (0, 0, 0)
         except PenstockError:
             self._keys = []  # nobody comes in by a damaged list
+
+    def _follow(self) -> None:
+        while True:
+            sleep(_LOOK_S)
+            self._bring()
+
+    def _bring(self) -> None:
+        with suppress(StoreError):  # away for a moment: those that were known stay
+            try:
+                self._keys = _parse(current(self._path))
+            except FileNotFoundError:
+                self._keys = []
+            except (ValueError, KeyError, TypeError):
+                self._keys = []  # as above
 
 
 def allowed(key: Key, scope: Scope) -> None:

@@ -1,7 +1,7 @@
-"""One root folder for everything that is kept: data sets, runs, searches, models.
+"""Files and folders on a disk, committed or absent.
 
-What is here is committed or absent. A file or folder is written aside under `.tmp-<pid>-<random>`,
-flushed to the disk and renamed into place; a reader never sees half of one, whenever the writer dies.
+They are written aside under `.tmp-<pid>-<random>`, flushed to the disk and renamed into place; a reader never
+sees half of one, whenever the writer dies.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.disk import explained as explained  # part of what a store offers its writers
+from penstock.disk import explained
 from penstock.errors import StoreError
+from penstock.store import process
 
 ASIDE = ".tmp-"
 """What names of unfinished files and folders begin with; readers skip them."""
@@ -30,48 +30,6 @@ class Busy(StoreError):
     def __init__(self, message: str, pid: int) -> None:
         super().__init__(message)
         self.pid = pid
-
-
-@dataclass(frozen=True)
-class Store:
-    """The folders of one store."""
-
-    root: Path
-
-    @classmethod
-    def open(cls, root: str | Path | None = None) -> Store:
-        """The store at `root`, else at PENSTOCK_STORE, else at ~/.penstock; made where there is
-        none. StoreError when that cannot be a folder."""
-        place = str(root or os.environ.get("PENSTOCK_STORE") or "~/.penstock")
-        if "://" in place:
-            raise StoreError(
-                f"store {place!r}: not supported yet by this version; name a folder on a file system"
-            )
-        store = cls(Path(place).expanduser().absolute())
-        with explained(store.root):
-            for folder in (store.datasets, store.runs, store.searches, store.models):
-                folder.mkdir(parents=True, exist_ok=True)
-        return store
-
-    @property
-    def datasets(self) -> Path:
-        return self.root / "datasets"
-
-    @property
-    def runs(self) -> Path:
-        return self.root / "runs"
-
-    @property
-    def searches(self) -> Path:
-        return self.root / "searches"
-
-    @property
-    def models(self) -> Path:
-        return self.root / "models"
-
-    @property
-    def exports(self) -> Path:
-        return self.root / "exports"
 
 
 # ---------------------------------------------------------------- write
@@ -171,7 +129,7 @@ def _hold(descriptor: int) -> None:
 
 def _abandoned(path: Path) -> bool:
     pid = path.name.removeprefix(ASIDE).partition("-")[0]
-    if pid.isdigit() and _alive(int(pid)):
+    if pid.isdigit() and process.alive(int(pid)):
         return False
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -186,16 +144,6 @@ def _abandoned(path: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _rename_folder(aside: Path, target: Path) -> None:
