@@ -46,21 +46,7 @@ from penstock.store.bucket import PROBE, Bucket
 from tests.buckets import Proxy, another_machine
 from tests.buckets import bucket as bucket  # fixtures
 from tests.buckets import s3 as s3
-
-FILES = {"weights.bin": b"w" * 5_000, "card.json": b"{}", "assets/map.json": b"[1]"}
-
-
-def publish(parent: Path, name: str, files: dict[str, bytes] = FILES) -> None:
-    with publish_folder(parent, name) as folder:
-        for file, data in files.items():
-            (folder / file).parent.mkdir(exist_ok=True)
-            (folder / file).write_bytes(data)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+from tests.folders import FILES, content, publish
 
 
 def keys(store: Store) -> list[str]:

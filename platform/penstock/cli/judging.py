@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.making import Words, WorkloadName
+from penstock.cli.options import Words, WorkloadName
 from penstock.cli.shell import Shell, brings, interval, plain, verb
 from penstock.errors import PenstockError, RunFailed, nearest
 

@@ -11,17 +11,22 @@ from typing import Annotated, Any
 import typer
 
 from penstock.api import configure
+from penstock.cli.options import (
+    Bad,
+    Cpus,
+    Data,
+    File,
+    Gpus,
+    ModelName,
+    Preset,
+    Promote,
+    Words,
+    WorkloadName,
+)
 from penstock.cli.shell import Shell, interval, verb
 from penstock.errors import PenstockError
 from penstock.tracking import targets
 
-WorkloadName = Annotated[str, typer.Argument(metavar="WORKLOAD", help="One of `penstock list`.")]
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY.SUB=VALUE]…", help="Settings, such as optim.lr=3e-4; values as in TOML."),
-]
-Preset = Annotated[str | None, typer.Option(metavar="P", help="Settings to start from; default: default.")]
-File = Annotated[Path | None, typer.Option("--config", metavar="F.toml", help="Settings from a file.")]
 Track = Annotated[
     list[str] | None,
     typer.Option(
@@ -29,7 +34,6 @@ Track = Annotated[
         help="tensorboard[:DIR] or mlflow[:URI]; may be repeated; default: PENSTOCK_TRACK, else none.",
     ),
 ]
-Bad = Annotated[int, typer.Option("--skip-bad", min=0, metavar="N", help="Leave out up to N bad items.")]
 
 
 @verb("new flowers")
@@ -100,9 +104,7 @@ def train(
     shell: Shell,
     workload: WorkloadName,
     words: Words = None,
-    data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="`format:path`; default: synthetic.")
-    ] = None,
+    data: Data = None,
     preset: Preset = None,
     config: File = None,
     workers: Annotated[
@@ -112,10 +114,8 @@ def train(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of each worker; default: 1, or what the run had.")
     ] = None,
-    cpus: Annotated[int | None, typer.Option(min=1, help="Logical CPUs of a local Ray.")] = None,
-    gpus_per_worker: Annotated[
-        float | None, typer.Option(min=0, help="Default: 1 where there are GPUs, else 0.")
-    ] = None,
+    cpus: Cpus = None,
+    gpus_per_worker: Gpus = None,
     health_timeout: Annotated[
         float | None,
         typer.Option(min=1, metavar="SECONDS", help="Without a step for so long a worker hangs: 120."),
@@ -125,15 +125,11 @@ def train(
         str | None, typer.Option(metavar="RUN", help="Default: the workload and a hash of what is asked.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run of that name.")] = False,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name to publish under; default: the workload's.")
-    ] = None,
+    model: ModelName = None,
     start_from: Annotated[
         str | None, typer.Option(metavar="MODEL@VERSION", help="Start from its weights.")
     ] = None,
-    promote: Annotated[
-        bool, typer.Option("--promote", help="Make it live, unless it is worse than what is live.")
-    ] = False,
+    promote: Promote = False,
     skip_bad: Bad = 0,
     track: Track = None,
 ) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import typer
 
 from penstock import catalog
 from penstock.cli.live import Live
-from penstock.cli.making import Bad, File, Preset, WorkloadName, how_many, since_start_s, summary
+from penstock.cli.making import how_many, since_start_s, summary
+from penstock.cli.options import Bad, Cpus, Data, File, Gpus, ModelName, Preset, Promote, WorkloadName
 from penstock.cli.progress import short
 from penstock.cli.shell import Shell, verb
 
@@ -40,33 +41,25 @@ def tune(
     searcher: Annotated[
         str, typer.Option(metavar="random|optuna|grid", help="What suggests settings.")
     ] = "random",
-    data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="`format:path`; default: synthetic.")
-    ] = None,
+    data: Data = None,
     preset: Preset = None,
     config: File = None,
     workers: Annotated[
         str | None, typer.Option(metavar="N", help="Of each trial; default: 1, in a process that it shares.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each worker; default: 1.")] = None,
-    cpus: Annotated[int | None, typer.Option(min=1, help="Logical CPUs of a local Ray.")] = None,
-    gpus_per_worker: Annotated[
-        float | None, typer.Option(min=0, help="Default: 1 where there are GPUs, else 0.")
-    ] = None,
+    cpus: Cpus = None,
+    gpus_per_worker: Gpus = None,
     seed: Annotated[int, typer.Option(help="Of suggestions, weights, order and every random draw.")] = 0,
     name: Annotated[
         str | None, typer.Option(metavar="SEARCH", help="Default: the workload and a hash of what is asked.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier search of that name.")] = False,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name to publish under; default: the workload's.")
-    ] = None,
+    model: ModelName = None,
     start_from: Annotated[
         str | None, typer.Option(metavar="MODEL@VERSION", help="Start every trial from its weights.")
     ] = None,
-    promote: Annotated[
-        bool, typer.Option("--promote", help="Make it live, unless it is worse than what is live.")
-    ] = False,
+    promote: Promote = False,
     skip_bad: Bad = 0,
 ) -> dict[str, Any]:
     """Search for good settings, and publish the best model.
