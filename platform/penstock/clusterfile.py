@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import io
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -97,6 +98,8 @@ def _prepared(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     """What Ray makes of it."""
     from jsonschema import ValidationError
     from ray.autoscaler._private.util import prepare_config, validate_config
+
+    logging.getLogger("ray.autoscaler._private.util").setLevel(logging.WARNING)  # it tells what it fills in
 
     provider = values.get("provider")
     if not isinstance(provider, dict) or not isinstance(provider.get("type"), str):
