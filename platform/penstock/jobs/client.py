@@ -196,11 +196,10 @@ class Dashboard:
 
         path = f"{self.address}/api/jobs/{quote(job, safe='')}/logs/tail"
         try:
-            async with (
-                aiohttp.ClientSession(headers=self._headers, trust_env=not self.local) as session,
-                # without the heartbeat a connection that is cut without a word would be waited on for ever
-                session.ws_connect(path, heartbeat=20, max_msg_size=_CHUNK_BYTES) as socket,
-            ):
+            async with aiohttp.ClientSession(headers=self._headers, trust_env=not self.local) as session:
+                # without the heartbeat a connection that is cut without a word would be waited on for ever.
+                # It ends with the session: a closing handshake waits for as long as the job prints
+                socket = await session.ws_connect(path, heartbeat=20, max_msg_size=_CHUNK_BYTES)
                 async for message in socket:
                     if message.type == aiohttp.WSMsgType.TEXT:
                         yield message.data
