@@ -30,7 +30,7 @@ GRIDS = {
         "optim.lr=choice(3e-4,1e-3,3e-3,1e-2,3e-2)",
         "model.dropout=choice(0.0,0.3,0.6)",
         "model.features=choice(mfcc,logmel)",
-        *("data.clips=240", "train.epochs=9"),
+        *("data.clips=480", "train.batch=16", "train.epochs=9"),
     ],
 }
 
