@@ -7,6 +7,7 @@ that have just died, too, and grows at any moment, whatever that throws away.
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Any
 
 import ray
@@ -39,14 +40,21 @@ class Elastic(ElasticScalingPolicy):  # type: ignore[misc]
 
     def __init__(self, scaling: Any, address: str) -> None:
         super().__init__(scaling)
-        self._run = Run.at(address)
-        self._events = EventLog(self._run.path / "events.jsonl")
+        self._address = address
         self._seen = -1  # how many found a place at the last look
         self._workers = 0  # that the group had
         self._since: float | None = None  # it waits
         self._said = ""
         self._looked = 0.0
         self._newest: list[int] | None = None  # checkpoint when there was room for more
+
+    @cached_property
+    def _run(self) -> Run:
+        return Run.at(self._address)  # on the controller's machine, which need not be the driver's
+
+    @cached_property
+    def _events(self) -> EventLog:
+        return EventLog(self._run.path / "events.jsonl")
 
     def after_controller_start(self, train_run_context: Any) -> None:
         super().after_controller_start(train_run_context)

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,15 @@ class Watch(WorkerGroupCallback):  # type: ignore[misc]
     """Of one run. `timeout_s`: see health.hung."""
 
     def __init__(self, address: str, timeout_s: float) -> None:
-        self._events = EventLog(Run.at(address).path / "events.jsonl")
+        self._address = address
         self._timeout_s = timeout_s
         self._looked = 0.0
         self._forget({})
+
+    @cached_property
+    def _events(self) -> EventLog:
+        # on the controller's machine, which need not be the driver's
+        return EventLog(Run.at(self._address).path / "events.jsonl")
 
     def after_worker_group_training_start(self, worker_group: Any) -> None:
         self._forget(dict(enumerate(worker_group.get_workers())))
