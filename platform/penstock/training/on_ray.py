@@ -240,7 +240,7 @@ class WorkerFault(Exception):
 
 def _train(job: Mapping[str, Any]) -> None:
     """What each worker runs; it knows nothing but where the run is."""
-    _extend_path(job["path"])
+    extend_path(job["path"])
     import torch
 
     run = Run.at(job["run"])
@@ -265,7 +265,7 @@ def _train(job: Mapping[str, Any]) -> None:
         events.close()
 
 
-def _extend_path(entries: Sequence[str]) -> None:
+def extend_path(entries: Sequence[str]) -> None:
     # so that a worker finds a workload wherever the driver found it
     for entry in entries:
         if entry and entry not in sys.path and Path(entry).exists():

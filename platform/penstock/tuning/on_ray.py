@@ -28,6 +28,7 @@ from penstock.disk import explain
 from penstock.errors import PenstockError, RunFailed, StoreError
 from penstock.store import Store, address
 from penstock.training.means import Means
+from penstock.training.on_ray import extend_path
 from penstock.tuning import trial
 from penstock.tuning.room import at_once, bundles
 from penstock.tuning.schedule import Job
@@ -178,9 +179,7 @@ class Stretch(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        for entry in self.job["path"]:
-            if entry and entry not in sys.path and Path(entry).exists():
-                sys.path.append(entry)  # a workload is found wherever the driver found it
+        extend_path(self.job["path"])
         try:
             answer = trial.train(self.job["run"], Means(**self.job["means"]), self.job["until"])
         except StoreError as error:
