@@ -18,6 +18,7 @@ from penstock.registry import Version
 from penstock.serving.following import until_served
 from penstock.serving.limits import Limits
 from penstock.serving.server import Endpoint, serve
+from penstock.serving.versions.traffic import place as drawn
 from penstock.store import Store
 from tests import probe
 from tests.cluster.serving import BODIES, Load, kill_one, kills, replicas, running, wait_until
@@ -116,18 +117,26 @@ def test_a_candidate_gets_its_share_and_is_rolled_back_when_it_fails(
     registry.promote(place, "probe", new.version, "candidate", 0.3)
     until_served(endpoint.url, place, "probe", new.version, "candidate")
     assert served(endpoint) == {f"probe@{before}": 0.7, new.reference: 0.3}
-    with Load(url_of(endpoint), scales(place), 20, 6) as load:
-        pass
-    found = summary(load.shots)
-    assert found["failed"] == 0 and 0.15 < found["models"][new.reference] / 120 < 0.45, found
-    mine = {"X-Client-Id": "me", "Content-Type": "application/json"}
+    head = {"Content-Type": "application/json"}
+    ids = [f"request-{number}" for number in range(120)]
     with httpx.Client(base_url=endpoint.url, trust_env=False) as client:
-        asked = [client.post("/v1/models/probe/predict", content=BODIES[0], headers=mine) for _ in range(4)]
-        assert len({answer.headers["X-Model"] for answer in asked}) == 1, "a client did not stay"
+
+        def ask(header: str, value: str) -> str:
+            """The version that answers; `header`: the one whose value the draw goes by."""
+            answer = client.post(url_of(endpoint), content=BODIES[0], headers=head | {header: value})
+            return answer.headers["X-Model"]
+
+        with Load(url_of(endpoint), scales(place), 20, 6) as load:
+            answered = [ask("X-Request-Id", one) for one in ids]
+        assert answered == [new.reference if drawn("probe", one) < 0.3 else f"probe@{before}" for one in ids]
+        assert 30 < answered.count(new.reference) < 42  # the ids are these, so is the draw
+        found = summary(load.shots)
+        assert found["failed"] == 0 and set(found["models"]) == {f"probe@{before}", new.reference}, found
+        assert len({ask("X-Client-Id", "me") for _ in range(4)}) == 1, "a client did not stay"
         body = probe.Request(image=probe.png(), act="raise").model_dump_json(exclude_unset=True)
         for _ in range(8):
             path = f"/v1/models/probe@{new.version}/predict"
-            assert client.post(path, content=body, headers=mine).status_code == 500
+            assert client.post(path, content=body, headers=head).status_code == 500
     wait_until(lambda: new.version in registry.standing(place, "probe").withdrawn, 30)
     wait_until(lambda: served(endpoint) == {f"probe@{before}": 1.0}, 5)
 
