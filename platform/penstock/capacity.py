@@ -56,6 +56,20 @@ def groups() -> list[Group]:
     return found
 
 
+def groups_of(actor: str) -> list[Group]:
+    """The reservations that an actor made."""
+    return [group for group in groups() if group.actor == actor]
+
+
+def give_back(actor: str) -> None:
+    """Removes the reservations of an actor that is dead: they outlive it, and nobody else would."""
+    from ray._raylet import PlacementGroupID
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    for group in groups_of(actor):
+        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group.id))))
+
+
 def room(nodes: Iterable[Node], need: Mapping[str, float], own: Iterable[Group] = ()) -> int:
     """How many workers of `need` each find a place, when what the groups `own` hold is given back first."""
     fits = 0

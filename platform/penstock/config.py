@@ -173,6 +173,17 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"config file {str(file)!r}: {error}") from None
 
 
+def spelled(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested values as the `key.sub=value` words that mean the same: dotted name -> word."""
+    words: dict[str, str] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        # JSON's strings, numbers, booleans and lists are TOML's as well
+        inner = isinstance(value, Mapping)
+        words |= spelled(value, f"{name}.") if inner else {name: f"{name}={json.dumps(value, default=str)}"}
+    return words
+
+
 def parse_value(text: str) -> Any:
     """A TOML value; a bare word is a string, so that `model.kind=cnn` needs no quotes."""
     try:

@@ -251,6 +251,7 @@ def runs(parts: Parts, store: Store, where: str, counts: tuple[int, ...] = (10, 
     start = time.perf_counter()
     for _ in range(20_000):
         log.append(event)
+    log.close()
     parts.add(f"{where}: events written", 20_000 / (time.perf_counter() - start), "events/s")
     start = time.perf_counter()
     told, _ = log.since(0)

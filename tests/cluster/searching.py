@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,16 @@ class Searching:
     def records(self, kind: str) -> list[dict[str, Any]]:
         return [record for record in self._journal.read() if record["record"] == kind]
 
-    def wait(self, kind: str, count: int, timeout_s: float = 240.0) -> None:
+    def wait(self, kind: str, count: int) -> None:
         """Until there are so many records of that kind; fails when the driver ends before."""
+        self.until(f"{count} {kind}", lambda: len(self.records(kind)) >= count)
+
+    def until(self, what: str, so: Callable[[], bool], timeout_s: float = 240.0) -> None:
+        """Until something is so; fails when the driver ends before."""
         deadline = time.monotonic() + timeout_s
-        while len(self.records(kind)) < count:
-            assert self.driver.poll() is None, f"the search ended before {count} {kind}: {self.tail()}"
-            assert time.monotonic() < deadline, f"no {count} {kind} within {timeout_s:.0f} s: {self.tail()}"
+        while not so():
+            assert self.driver.poll() is None, f"the search ended before {what}: {self.tail()}"
+            assert time.monotonic() < deadline, f"no {what} within {timeout_s:.0f} s: {self.tail()}"
             time.sleep(POLL_S)
 
     def kill(self) -> None:
@@ -84,19 +88,25 @@ class Searching:
                 stood[name] = (record["step"], attempts, record["finished"])
         self.kills.append(Kill(stood))
 
-    def kill_worker(self, timeout_s: float = 60.0) -> None:
-        """SIGKILL a process that trains, as soon as there is one."""
+    def training(self) -> list[str]:
+        """Its runs that have made steps and have some to make."""
+        mine = [name for name in names(self.store) if name.startswith(self.name)]
+        runs = [Run.open(self.store, name) for name in mine]
+        return [run.name for run in runs if run.outcome() is None and len(run.metrics.loss_curve())]
+
+    def kill_process(self, title: str, timeout_s: float = 120.0) -> None:
+        """SIGKILL a process of that title, as soon as there is one."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             for process in psutil.Process(self.driver.pid).children(recursive=True):
                 try:
-                    if "Stretch" in " ".join(process.cmdline()[:1]):
+                    if process.cmdline()[:1] and process.cmdline()[0].startswith(title):
                         process.kill()
                         return
                 except psutil.Error:
                     continue  # it ended while we looked
             time.sleep(POLL_S)
-        raise AssertionError(f"no worker to kill: {self.tail()}")
+        raise AssertionError(f"no {title} to kill: {self.tail()}")
 
     def result(self, timeout_s: float = 400.0) -> dict[str, Any]:
         """What the command printed at its end."""

@@ -146,27 +146,40 @@ def test_a_search_is_killed_at_each_of_ten_trials(
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_a_killed_worker_costs_no_trial(store: Store, figures: Callable[[dict[str, object]], None]) -> None:
-    with searching(store, "worker", "--trials", "4", "--scheduler", "none") as search:
-        for killed in range(2):
-            search.wait("reached", killed + 1)
-            search.kill_worker()
+    # one process trains, one trial after the other: the one that dies is at work
+    words = ("--trials", "4", "--scheduler", "none", "--cpus", "1", "train.epochs=150")
+    killed = []
+    with searching(store, "worker", *words) as search:
+        for ended in range(3):
+            search.until(f"trial {ended} at work", lambda: search.training() == [f"worker-{ended}"])  # noqa: B023
+            search.kill_process("ray::ResourceTrainable.train")  # Tune's name for what it was given
+            killed.append(len(search.records("reached")))
+            search.wait("reached", ended + 1)
         result = search.result(600)
         check_whole(search, result, store, 4)
+    assert killed == [0, 1, 2], "a trial had ended before its process was killed"
     assert [row["state"] for row in result["trials"]] == ["finished"] * 4
     attempts = [len(Run.open(store, row["run"]).attempts) for row in result["trials"]]
-    figures({"workers killed": 2, "attempts of each trial": attempts})
+    figures({"workers killed": 3, "attempts of each trial": attempts})
+    assert attempts == [2, 2, 2, 1]
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_trials_of_two_workers_each(store: Store, figures: Callable[[dict[str, object]], None]) -> None:
+    """Two of them train side by side; what becomes of one is not the other's affair."""
     began = time.monotonic()
-    with searching(store, "two", "--trials", "4", "--workers", "2") as search:
-        search.wait("reached", 1)
+    words = ("--trials", "4", "--workers", "2", "--cpus", "4", "--scheduler", "none", "train.epochs=40")
+    with searching(store, "two", *words) as search:
+        search.until("two trials at work", lambda: len(search.training()) == 2)
+        search.kill_process("ray::TrainController")
+        search.wait("reached", 2)
+        of_first = [len(Run.open(store, f"two-{number}").attempts) for number in range(2)]
         search.kill()
         search.start()
         result = search.result(900)
         check_whole(search, result, store, 4)
+    assert sorted(of_first) == [1, 2], "a controller's death is an attempt of its own trial's, of no other"
     for row in result["trials"]:
         assert {attempt["workers"] for attempt in Run.open(store, row["run"]).attempts} == {2}
     figures({"trials": 4, "workers": 2, "seconds": round(time.monotonic() - began)})

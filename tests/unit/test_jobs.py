@@ -12,15 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from penstock import head
+from penstock.config import parse_value
 from penstock.errors import PenstockError
 from penstock.jobs.client import Dashboard, Job, Unreachable, find_address
 from penstock.jobs.following import follow
-from penstock.jobs.submission import _environment, cause
+from penstock.jobs.submission import _environment, cause, spelled
 from tests.command import Finished
 from tests.heads import free_ports
 
@@ -86,6 +88,9 @@ def test_another_kind_of_address_is_said_in_one_line(
         (["train", "speech", "--bogus"], "no such option: --bogus"),
         (["submit", "--", "list"], "submit -- submit: a job submits no jobs"),
         (["--json", "list"], "submit: the verb comes first"),
+        (["tune", "toy", "optim.lr=log(0,1)"], "'optim.lr=log(0,1)': a logarithm needs numbers above 0"),
+        (["train", "toy", "--config", "none.toml"], "no config file 'none.toml'"),
+        (["tune", "toy", "optim.lr=log(1e-3,1e-1)"], "no cluster is named"),
         (["list"], "no cluster is named"),
     ],
 )
@@ -93,6 +98,25 @@ def test_a_verb_is_checked_before_anything_is_sent(
     words: list[str], says: str, cli: Callable[..., Finished]
 ) -> None:
     assert cli("submit", "--", *words).error.startswith(f"penstock: {says}")
+
+
+def test_a_config_file_is_sent_as_the_words_that_mean_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'data.note = "say \\"é\\""\n[train]\nbatch = 64\nema = 1e-05\n[optim]\nlr = 0.5\n'
+        "[model]\nsizes = [1, 2]\n"
+    )
+    for given in (["--config", str(file)], [f"--config={file}"]):
+        words = spelled(["train", "toy", *given, "optim.lr=0.1", "--preset", "smoke"])
+        assert words[:5] == ["train", "toy", "optim.lr=0.1", "--preset", "smoke"]
+        nested: dict[str, Any] = {}
+        for word in words[5:]:
+            name, _, text = word.partition("=")
+            section, _, key = name.partition(".")
+            nested.setdefault(section, {})[key] = parse_value(text)
+        sent = {"data": {"note": 'say "é"'}, "train": {"batch": 64, "ema": 1e-5}, "model": {"sizes": [1, 2]}}
+        assert nested == sent, "what the words say themselves wins, so the file's is left out"
+    assert spelled(["list"]) == ["list"]
 
 
 def test_jobs_takes_an_id_where_one_is_needed(cli: Callable[..., Finished]) -> None:
@@ -133,6 +157,23 @@ def test_every_line_is_told_once_however_connections_break() -> None:
         server = Breaking(log, list(cuts), piece=draw.randrange(1, 40))
         assert "".join(follow(server, "one", pause_s=0)) == log
         assert server.connections == len(cuts)  # the last of it comes from the log as a whole
+
+
+def test_a_job_that_has_no_place_yet_says_what_it_waits_for() -> None:
+    class Slow(Breaking):
+        waits = ["resources"] * 3 + ["an environment"] * 2
+
+        def find(self, name: str) -> Job:
+            return job("PENDING", message=self.waits.pop(0)) if self.waits else super().find(name)
+
+    said: list[str] = []
+    server = Slow("done\n", [5])
+    assert "".join(follow(server, "one", said.append, pause_s=0, pending_s=0)) == "done\n"
+    assert said == ["job one is pending: resources", "job one is pending: an environment"]
+    quick: list[str] = []
+    Slow.waits = ["resources"] * 3
+    list(follow(Slow("", []), "one", quick.append, pause_s=0))
+    assert quick == []
 
 
 def test_a_server_that_stays_away_is_given_up_and_says_how_to_go_on() -> None:

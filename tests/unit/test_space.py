@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from penstock import catalog
 from penstock.config import to_dict
 from penstock.errors import ConfigError
-from penstock.tuning.space import as_text, check, config_of, explored, grid, sample, split_words
+from penstock.tuning.asked import wanted
+from penstock.tuning.space import as_text, check, config_of, explored, fitting, grid, sample, split_words
 from penstock.workload import Choice, Span
+from tests import toy
 from tests.toy import Config
 
 SPACE = {
@@ -69,6 +73,19 @@ def test_settings_that_do_not_exist_or_do_not_fit_are_named() -> None:
             check(split_words([word])[0], Config, base)
     with pytest.raises(ConfigError, match="nothing to search"):
         check({}, Config, base)
+
+
+def test_of_a_workload_s_own_space_what_its_preset_refuses_is_left_out(tmp_path: Path) -> None:
+    assert fitting(SPACE, Config, to_dict(Config())) == SPACE
+    gan = catalog.find("gan")
+    default, dcgan = (wanted(gan, "asha", "random", preset, None, ())[0] for preset in (None, "dcgan"))
+    assert set(default) - set(dcgan) == {"model.r1"}
+    file = tmp_path / "held.toml"
+    file.write_text("[optim]\nlr = 0.5\n")
+    ranges, config = wanted(toy.workload, "asha", "random", None, file, ())
+    assert list(ranges) == ["model.width"] and config.optim.lr == 0.5
+    with pytest.raises(ConfigError, match="nothing to search"):
+        wanted(toy.workload, "asha", "random", None, file, ["model.width=4"])
 
 
 def test_a_suggestion_depends_on_seed_and_number_alone() -> None:

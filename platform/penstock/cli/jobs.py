@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
+from penstock import catalog
 from penstock.api import configure
 from penstock.cli.shell import Shell, app, complain, verb
 from penstock.errors import PenstockError
@@ -43,12 +44,14 @@ def submit(
 ) -> dict[str, Any]:
     """Run a verb as a Ray job. The code goes along, the log comes back, the exit code is the job's.
 
-    Files that the verb names, and the store, have to be where the whole cluster sees them.
+    Data that the verb names, and the store, have to be where the whole cluster sees them; the settings of a
+    --config file are sent.
     """
-    demand_verb(words)
     from penstock.jobs.client import Dashboard, find_address
-    from penstock.jobs.submission import start
+    from penstock.jobs.submission import spelled, start
 
+    words = spelled(words)
+    demand_verb(words)
     dashboard = Dashboard(find_address(address))
     job = start(
         dashboard,
@@ -114,8 +117,13 @@ def demand_verb(words: Sequence[str]) -> None:
     context = root.context_class(root, info_name="penstock")
     _, command, rest = root.resolve_command(context, list(words))
     given = command.make_context(words[0], rest, parent=context).params
-    if words[0] in ("prepare", "train", "tune") and not given.get("config"):
-        configure(given["workload"], given.get("preset"), None, given.get("words") or ())
+    if words[0] in ("prepare", "train"):
+        configure(given["workload"], given["preset"], None, given["words"] or ())
+    elif words[0] == "tune":
+        from penstock.tuning.asked import wanted
+
+        how = (given["scheduler"], given["searcher"], given["preset"])
+        wanted(catalog.find(given["workload"]), *how, None, given["words"] or ())
 
 
 def to_its_end(shell: Shell, dashboard: Dashboard, job: str) -> Job:
@@ -130,7 +138,7 @@ def to_its_end(shell: Shell, dashboard: Dashboard, job: str) -> Job:
         print(text, end="", file=log_of(shell), flush=True)
 
     try:
-        found = watch(dashboard, job, show)
+        found = watch(dashboard, job, show, complain)
     except KeyboardInterrupt:
         complain(f"job {job} goes on: penstock jobs logs {job} --follow; penstock jobs stop {job} ends it")
         raise typer.Exit(130) from None

@@ -21,6 +21,7 @@ class Progress:
         self._first: tuple[int, float] | None = None  # step and time of this attempt's first event
         self._best = ""
         self._status: Any = None
+        self._settings: dict[int, Mapping[str, Any]] = {}  # of each trial, as last shown
 
     def __enter__(self) -> Progress:
         if self._out.isatty():
@@ -70,7 +71,7 @@ class Progress:
                 self._best = figure
             return f"epoch {event['epoch']}: validation {figure}{' (best so far)' if best else ''}"
         if kind == "trial":
-            return trial(event)
+            return self._trial(event)
         said = SAYINGS.get(kind)
         return said.format(**event) if said else ""
 
@@ -88,6 +89,19 @@ class Progress:
         ]
         return "  ".join(part for part in parts if part)
 
+    def _trial(self, event: Mapping[str, Any]) -> str:
+        """Of a search, when something came of it; its settings once, and again when they have changed."""
+        if event["state"] not in ("paused", "finished", "failed"):
+            return ""
+        number, config = event["trial"], event["config"]
+        listed = " ".join(f"{name}={short(value)}" for name, value in config.items())
+        settings = "" if self._settings.get(number) == config else f"  ({listed})"
+        self._settings[number] = config
+        if event["state"] == "failed":
+            return f"trial {number} failed: {event['why']}{settings}"
+        far = f"{event['validations']} of {event['of']} validations"
+        return f"trial {number}: {event['goal']} {short(event['metric'])} after {far}{settings}"
+
 
 def iteration(event: Mapping[str, Any]) -> str:
     """Of what learns from games: how many iterations it will be is not known."""
@@ -101,17 +115,6 @@ def iteration(event: Mapping[str, Any]) -> str:
         f"{int(left) // 60}:{int(left) % 60:02d} left",
     ]
     return "  ".join(part for part in parts if part)
-
-
-def trial(event: Mapping[str, Any]) -> str:
-    """Of a search, when something came of it."""
-    if event["state"] not in ("paused", "finished", "failed"):
-        return ""
-    settings = " ".join(f"{name}={short(value)}" for name, value in event["config"].items())
-    if event["state"] == "failed":
-        return f"trial {event['trial']} failed: {event['why']}  ({settings})"
-    far = f"{event['validations']} of {event['of']} validations"
-    return f"trial {event['trial']}: {event['goal']} {short(event['metric'])} after {far}  ({settings})"
 
 
 def short(value: Any) -> str:

@@ -70,12 +70,14 @@ def tune(
     from penstock.tuning.asked import wanted
 
     # errors come before anything heavy is imported
-    wanted(catalog.find(workload), scheduler, searcher, preset, config, words or ())
+    ranges, _ = wanted(catalog.find(workload), scheduler, searcher, preset, config, words or ())
     from penstock.store import Store
+    from penstock.tuning.space import as_text
     from penstock.tuning.tune import tune as search
 
     if data is None:
         shell.say("data: synthetic (--data SOURCE names your own)")
+    shell.say("searching: " + " ".join(f"{key}={as_text(ranges[key])}" for key in ranges))
     with showing(shell) as show:
         result = search(
             workload,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from penstock.errors import PenstockError
 from penstock.jobs.client import Job, Unreachable
 
 PATIENCE_S = 300.0
+PENDING_S = 10.0
+"""How long a job may wait for its place before a word is said about it."""
 _LONGEST_PAUSE_S = 5.0
 
 
@@ -21,23 +23,38 @@ class Server(Protocol):
     def find(self, job: str) -> Job: ...
 
 
-def follow(server: Server, job: str, patience_s: float = PATIENCE_S, pause_s: float = 0.5) -> Iterator[str]:
+def follow(
+    server: Server,
+    job: str,
+    say: Callable[[str], None] = lambda line: None,
+    patience_s: float = PATIENCE_S,
+    pause_s: float = 0.5,
+    pending_s: float = PENDING_S,
+) -> Iterator[str]:
     """The log of `job` as it grows, in pieces, until the job is over and all of its log has been given.
 
     Each connection tells the log from its start, so what has been given already is left out by counting
-    characters. Unreachable when nobody has answered for `patience_s`; the first pause between two attempts is
-    `pause_s`. PenstockError: no such job, the token.
+    characters. `say` hears why a job has not begun after `pending_s`; the first pause between two attempts
+    is `pause_s`. Unreachable: nobody has answered for `patience_s`. PenstockError: no such job, the token.
     """
-    given = 0
+    given, said = 0, ""
     pause, heard = pause_s, time.monotonic()
+    asked = heard
     while True:
         try:
             # a connection ends when the job does, and also when the server's own agent is lost
-            if server.find(job).over:
+            found = server.find(job)
+            if found.over:
                 if rest := server.log(job)[given:]:
                     yield rest
                 return
             heard, seen = time.monotonic(), 0
+            if found.status == "PENDING":  # its log says nothing, and would not end
+                if heard - asked >= pending_s and found.message != said:
+                    said = found.message
+                    say(f"job {job} is pending: {said}")
+                time.sleep(pause_s)
+                continue
             for text in server.tail(job):
                 pause, heard = pause_s, time.monotonic()
                 seen += len(text)

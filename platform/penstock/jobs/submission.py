@@ -12,7 +12,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from penstock import catalog
+from penstock import catalog, config
 from penstock.cluster import SETTINGS
 from penstock.errors import PenstockError
 from penstock.jobs.client import COMMAND, Dashboard, Job, find_address
@@ -44,17 +44,17 @@ def submit(
     RAY_API_SERVER_ADDRESS, RAY_ADDRESS), and returns what became of it (`status`, `exit_code`).
 
     Penstock and the third-party workloads installed here are sent along as wheels, unless the cluster has
-    them `installed`. The same `job` (its submission id) with the same words again follows what is there.
-    `cpus` and `gpus` are reserved for the command itself, beside what it asks for by itself. `show` gets the
-    log in pieces, `say` a line at a time about what is done; without `wait` it returns once the cluster has
-    the job. PenstockError: no such cluster, its token or versions, a package too large, an id taken by
-    another command.
+    them `installed`; the settings in a file after --config are sent, too. The same `job` (its submission id)
+    with the same words again follows what is there. `cpus` and `gpus` are reserved for the command itself,
+    beside what it asks for by itself. `show` gets the log in pieces, `say` a line at a time about what is
+    done; without `wait` it returns once the cluster has the job. PenstockError: no such cluster, its token or
+    versions, a package too large, an id taken by another command.
     """
     dashboard = Dashboard(find_address(address))
     started = start(
-        dashboard, words, job=job, cpus=cpus, gpus=gpus, installed=installed, store=store, say=say
+        dashboard, spelled(words), job=job, cpus=cpus, gpus=gpus, installed=installed, store=store, say=say
     )
-    return watch(dashboard, started.id, show) if wait else started
+    return watch(dashboard, started.id, show, say) if wait else started
 
 
 def start(
@@ -101,9 +101,28 @@ def start(
     return there
 
 
-def watch(dashboard: Dashboard, job: str, show: Callable[[str], None]) -> Job:
-    """The job once it is over; `show` gets its log in pieces meanwhile."""
-    for text in follow(dashboard, job):
+def spelled(words: Sequence[str]) -> list[str]:
+    """The words of a verb with the settings in their config file spelled out, since the file is not where the
+    job runs. A setting that stands among the words wins, as ever. ConfigError: there is no such file."""
+    rest, file = [], None
+    given = iter(words)
+    for word in given:
+        name, equals, value = word.partition("=")
+        if name == "--config":
+            file = Path(value if equals else next(given, ""))
+        else:
+            rest.append(word)
+    if file is None:
+        return rest
+    named = {word.partition("=")[0] for word in rest}
+    return rest + [word for name, word in config.spelled(config.read_toml(file)).items() if name not in named]
+
+
+def watch(
+    dashboard: Dashboard, job: str, show: Callable[[str], None], say: Callable[[str], None] = print
+) -> Job:
+    """The job once it is over; `show` gets its log in pieces meanwhile, `say` why it does not begin."""
+    for text in follow(dashboard, job, say):
         show(text)
     return ending(dashboard, job, _LAST_S)
 

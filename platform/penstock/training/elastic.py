@@ -106,8 +106,7 @@ class Elastic(ElasticScalingPolicy):  # type: ignore[misc]
         return dict(self.scaling_config._resources_per_worker_not_none)
 
     def _own(self) -> list[capacity.Group]:
-        me = ray.get_runtime_context().get_actor_id()
-        return [group for group in capacity.groups() if group.actor == me]
+        return capacity.groups_of(ray.get_runtime_context().get_actor_id())
 
     def _start(self, workers: int) -> ScalingDecision:
         if self._said or self._workers:

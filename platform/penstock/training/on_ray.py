@@ -67,7 +67,7 @@ def fit(run: Run, means: Means, on_event: OnEvent, until: int | None = None) -> 
         else:
             # no failure setting of Ray Train covers its controller: go on with a new one
             on_event({"event": "restart", "why": "the controller died"})
-            attempt.remove_leaked_groups()
+            capacity.give_back(error.actor_id)
 
 
 def _demand_places(means: Means) -> None:
@@ -96,7 +96,6 @@ class _Attempt:
     def __init__(self, run: Run, means: Means, until: int | None) -> None:
         self.run = run
         self.error: BaseException | None = None
-        self._groups_before = set(_placement_groups())
         # Ray Train demands a folder that all nodes share; nothing in it is ever read back
         self._scratch = run.path / ".ray"
         clear_folder(self._scratch)
@@ -147,22 +146,6 @@ class _Attempt:
             self._trainer.fit()
         except BaseException as error:  # handed to the main thread
             self.error = error
-
-    def remove_leaked_groups(self) -> None:
-        """A killed controller leaves its placement group behind; its CPUs would never be free again."""
-        from ray._raylet import PlacementGroupID
-        from ray.util.placement_group import PlacementGroup, remove_placement_group
-
-        job = ray.get_runtime_context().get_job_id()
-        for group in _placement_groups():
-            if group.endswith(job) and group not in self._groups_before:
-                remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
-
-
-def _placement_groups() -> list[str]:
-    from ray.util.placement_group import placement_group_table
-
-    return [group for group, facts in placement_group_table().items() if facts["state"] != "REMOVED"]
 
 
 class _Progress:

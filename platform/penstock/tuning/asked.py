@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from penstock.config import build, to_dict
+from penstock.config import build, read_toml, spelled, to_dict
 from penstock.errors import ConfigError, PenstockError, RunError, nearest
 from penstock.store import Store, in_bucket, listed, piece, publish_folder
 from penstock.training.run import RunSpec, flat
@@ -67,7 +67,9 @@ def wanted(
     config = build(workload.config, workload.presets[preset or "default"], config_file, fixed)
     if not ranges:
         held = {word.partition("=")[0].strip() for word in fixed}
-        ranges = {key: value for key, value in workload.space.items() if key not in held}
+        held |= set(spelled(read_toml(config_file))) if config_file else set()
+        own = {key: value for key, value in workload.space.items() if key not in held}
+        ranges = space.fitting(own, workload.config, to_dict(config))
     space.check(ranges, workload.config, to_dict(config))
     lengths = {"train.epochs", "train.validate_every"}
     for key in ranges:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -95,12 +96,27 @@ def check(space: Space, kind: type[Any], base: Mapping[str, Any]) -> None:
     if not space:
         raise ConfigError(f"nothing to search: name a range, such as 'optim.lr=log(1e-4,1e-1)'; {FORMS}")
     for name, dimension in space.items():
-        if isinstance(dimension, Choice):
-            ends = dimension.options
-        else:
-            ends = tuple(_typed(dimension, end) for end in (dimension.low, dimension.high))
-        for value in ends:
-            config_of(kind, base, {name: value})
+        _check(name, dimension, kind, base)
+
+
+def fitting(space: Space, kind: type[Any], base: Mapping[str, Any]) -> dict[str, Span | Choice]:
+    """Those of a space whose ends are not refused beside the other settings: a workload's own space is for
+    all of its presets."""
+    found = {}
+    for name, dimension in space.items():
+        with suppress(ConfigError):
+            _check(name, dimension, kind, base)
+            found[name] = dimension
+    return found
+
+
+def _check(name: str, dimension: Span | Choice, kind: type[Any], base: Mapping[str, Any]) -> None:
+    if isinstance(dimension, Choice):
+        ends = dimension.options
+    else:
+        ends = tuple(_typed(dimension, end) for end in (dimension.low, dimension.high))
+    for value in ends:
+        config_of(kind, base, {name: value})
 
 
 # ---------------------------------------------------------------- suggestions
