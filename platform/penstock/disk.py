@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,18 +28,26 @@ def explain(error: BaseException, path: Path) -> str | None:
     """One line on an error that is the disk's fault; None for any other."""
     code = error.errno if isinstance(error, OSError) else None
     text = str(error)
+    setting = "PENSTOCK_CACHE" if path.is_relative_to(cache()) else "PENSTOCK_STORE"
     # pyarrow and safetensors say it in words
     if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in text:
-        return f"disk full while writing {path}; free space in {_existing(path)} or set PENSTOCK_STORE"
+        return f"disk full while writing {path}; free space in {_existing(path)} or set {setting}"
     if code == errno.EROFS or "Read-only file system" in text:
-        return f"read-only file system at {path}; set PENSTOCK_STORE to a folder you may write to"
+        return f"read-only file system at {path}; set {setting} to a folder you may write to"
     if not isinstance(error, OSError) or not _concerns(error, path):
         return None
-    if code == errno.EACCES:
-        return f"no permission to write {path}; set PENSTOCK_STORE to a folder you may write to"
+    if code in (errno.EACCES, errno.EPERM):
+        return f"no permission to write {path}; set {setting} to a folder you may write to"
     if code == errno.ENOTDIR or (code == errno.EEXIST and not path.is_dir()):
-        return f"{path} is not a folder, or lies in a file; set PENSTOCK_STORE to a folder"
+        return f"{path} is not a folder, or lies in a file; set {setting} to a folder"
+    if code == errno.ENOENT and not path.parent.is_dir():
+        return f"no folder can be made at {path.parent}, or it is gone; set {setting} to another"
     return None
+
+
+def cache() -> Path:
+    """Where parts of buckets lie on this machine: PENSTOCK_CACHE, else ~/.cache/penstock."""
+    return Path(os.environ.get("PENSTOCK_CACHE") or "~/.cache/penstock").expanduser().absolute()
 
 
 def _concerns(error: OSError, path: Path) -> bool:

@@ -43,6 +43,7 @@ from penstock.store import (
 from penstock.store import lease as leases
 from penstock.store import mirror as mirrored
 from penstock.store.bucket import PROBE, Bucket
+from penstock.store.client import HASTY, PATIENT
 from tests.buckets import Proxy, another_machine
 from tests.buckets import bucket as bucket  # fixtures
 from tests.buckets import s3 as s3
@@ -359,6 +360,23 @@ def test_when_the_server_is_gone_from_some_request_on_it_is_said_and_nothing_is_
     assert whole_or_absent(bucket, tmp_path / "last")
 
 
+def test_a_server_that_starts_again_is_waited_for_once_it_has_answered(
+    bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *given: 0.0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    proxy.begin(lambda number: "before" if number < HASTY else "pass")
+    with another_machine(tmp_path / "hasty"), pytest.raises(StoreError, match="does not answer"):
+        Store.open(bucket)
+    proxy.begin()
+    with another_machine(tmp_path / "patient"):
+        store = Store.open(bucket)
+        proxy.begin(lambda number: "before" if number < PATIENT - 1 else "pass")
+        publish(store.models, "1")
+        assert len(proxy.seen) > PATIENT
+        assert content(fetched(store.models / "1")) == FILES
+
+
 def test_a_kill_at_any_request_of_discarding_shows_no_half_of_it(
     bucket: str, through: Store, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -608,8 +626,23 @@ def test_a_bucket_that_cannot_be_used_is_refused_in_one_line(
     with pytest.raises(StoreError, match=r"http://127.0.0.1:9 does not answer.*AWS_ENDPOINT_URL"):
         Store.open("s3://bucket/x")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "no address")
-    with pytest.raises(StoreError, match=r"no address"):
+    with pytest.raises(StoreError, match=r"no address.*correct AWS_ENDPOINT_URL"):
         Store.open("s3://bucket/x")
+    for place in ("s3:/bucket/x", "s3:bucket", "S3://bucket/x", "gs://bucket"):
+        with pytest.raises(StoreError, match=r"only folders and s3://BUCKET/PREFIX can be stores"):
+            Store.open(place)
+
+
+def test_what_may_be_a_password_in_a_url_is_not_repeated(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for endpoint in ("http://me:hush@127.0.0.1:9", "http://me:hush@no address"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        for place in ("s3://bucket/x", "s3://me:hush@bucket/x", "gs://me:hush@bucket"):
+            with pytest.raises(StoreError) as said:
+                Store.open(place)
+            assert "hush" not in str(said.value)
 
 
 def test_who_may_not_is_told_so(bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:

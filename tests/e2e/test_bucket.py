@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock import registry
+from penstock import cluster, registry
 from penstock.config import build, to_dict
 from penstock.data.prepare import prepare
 from penstock.errors import RunError
@@ -21,11 +21,16 @@ from penstock.training import run as folders
 from penstock.training.loop import train
 from penstock.training.run import Run, RunSpec
 from penstock.training.world import World
+from penstock.tuning import on_ray
+from penstock.tuning.assembly import TuneResult
+from penstock.tuning.listing import searches
+from penstock.tuning.tune import tune
 from tests import toy
 from tests.buckets import another_machine
 from tests.buckets import bucket as bucket  # fixtures
 from tests.buckets import s3 as s3
 from tests.command import Finished
+from tests.workloads.test_tuning import in_this_process
 
 SMALL = ("data.items=80", "train.epochs=3")
 
@@ -87,6 +92,33 @@ def test_a_killed_training_goes_on_from_the_bucket_on_another_machine_bit_for_bi
         found = Run.open(Store.open(bucket), "killed")
         assert found.identity == anew.identity
         assert found.newest_checkpoint(print) is None and found.result is None
+
+
+def test_a_search_goes_on_on_another_machine_and_trains_nothing_twice(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "drive", in_this_process)
+    monkeypatch.setattr(cluster, "ensure_ray", lambda cpus: None)
+
+    def search(trials: int, fresh: bool = False) -> TuneResult:
+        given = {"preset": "smoke", "overrides": SMALL, "name": "mine", "fresh": fresh}
+        return tune("toy", trials=trials, store=Store.open(bucket), **given)  # type: ignore[arg-type]
+
+    first = search(2)
+    with another_machine(tmp_path / "other"):
+        (row,) = searches(Store.open(bucket))
+        assert (row["state"], row["trials"], row["step"]) == ("finished", "2/2", first.steps)
+        again = search(2)
+        assert (again.best, again.steps, again.version) == (first.best, first.steps, first.version)
+        more = search(3)
+        assert more.steps > first.steps and more.trials[:2] != [] and len(more.trials) == 3
+    back = search(3)
+    assert (back.best, back.steps, back.version) == (more.best, more.steps, more.version)
+    with another_machine(tmp_path / "third"):
+        fresh = search(2, fresh=True)  # forgets what this machine has never seen
+        assert fresh.trials == first.trials and fresh.steps == first.steps
+    (row,) = searches(Store.open(bucket))
+    assert row["trials"] == "2/2" and row["step"] == first.steps
 
 
 def test_the_command_line_keeps_everything_in_a_bucket(

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.disk import cache
 from penstock.disk import explained as explained  # part of what a store offers its writers
 from penstock.errors import StoreError
 from penstock.store.files import (
@@ -85,7 +86,8 @@ class Store:
         a folder is made where there is none. StoreError when that cannot be a folder, or the bucket does not
         answer."""
         place = str(root or os.environ.get("PENSTOCK_STORE") or "~/.penstock")
-        store = cls(mirrored(place) if "://" in place else Path(place).expanduser().absolute())
+        bucket = "://" in place or place.lower().startswith("s3:")
+        store = cls(mirrored(place) if bucket else Path(place).expanduser().absolute())
         with explained(store.root):
             for folder in (store.datasets, store.runs, store.searches, store.models):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -128,13 +130,13 @@ def address(path: Path) -> str:
 def mirrored(url: str) -> Path:
     """The folder that stands for the bucket at `url`, below PENSTOCK_CACHE, else below ~/.cache/penstock."""
     from penstock.store.bucket import Bucket
+    from penstock.store.client import without_user
     from penstock.store.mirror import Mirror
 
     if not url.startswith("s3://"):
-        raise StoreError(f"store {url!r}: only folders and s3://BUCKET/PREFIX can be stores")
+        raise StoreError(f"store {without_user(url)!r}: only folders and s3://BUCKET/PREFIX can be stores")
     bucket = Bucket(url)
-    cache = Path(os.environ.get("PENSTOCK_CACHE") or "~/.cache/penstock").expanduser().absolute()
-    root = cache / hashlib.sha256(f"{bucket.endpoint} {bucket.url}".encode()).hexdigest()[:16]
+    root = cache() / hashlib.sha256(f"{bucket.endpoint} {bucket.url}".encode()).hexdigest()[:16]
     if root not in mirrors:
         bucket.check()
         mirrors[root] = Mirror(root, bucket)

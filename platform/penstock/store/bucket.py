@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.errors import StoreError
-from penstock.store.client import MISSING, REFUSED, code_of, connect, explained
+from penstock.store.client import HASTY, MISSING, PATIENT, REFUSED, code_of, connect, explained, without_user
 
 URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[A-Za-z0-9_=@+.-]+)*)/?")
 TOGETHER = 8
@@ -49,10 +49,13 @@ class Bucket:
     def __init__(self, url: str) -> None:
         found = URL.fullmatch(url)
         if found is None or "/.." in url or "/./" in url:
-            raise StoreError(f"store {url!r}: write s3://BUCKET/PREFIX, of letters, digits, '.', '_' and '-'")
+            raise StoreError(
+                f"store {without_user(url)!r}: write s3://BUCKET/PREFIX, of letters, digits, '.', '_' and '-'"
+            )
         self.name, self.prefix = found["bucket"], found["prefix"].strip("/")
         self.url = f"s3://{self.name}/{self.prefix}".rstrip("/")
         self._client: tuple[int, Any] | None = None
+        self._attempts = HASTY
         self._conditions = False
         self._turn = threading.Lock()
         os.register_at_fork(after_in_child=self._forked)
@@ -160,14 +163,17 @@ class Bucket:
         """StoreError when the server does not know conditional writes: nothing here would hold."""
         if not self._conditions and self.create(PROBE, b"") and self.create(PROBE, b""):
             raise StoreError(
-                f"store {self.url}: {self.endpoint} ignores If-None-Match, so that two writers may win; "
-                "use a server that knows conditional writes"
+                f"store {self.url}: {without_user(self.endpoint)} ignores If-None-Match, so that two writers "
+                "may win; use a server that knows conditional writes"
             )
         self._conditions = True
 
     def check(self) -> None:
-        """StoreError unless the bucket answers."""
+        """StoreError unless the bucket answers, which it has some seconds for; what has answered once is
+        given a minute from now on, as a server that starts again may need."""
         self._ask("list_objects_v2", MaxKeys=1)
+        with self._turn:
+            self._attempts, self._client = PATIENT, None
 
     # ---------------------------------------------------------------- requests
 
@@ -176,7 +182,7 @@ class Bucket:
         """boto3's, one for each process: connections do not survive a fork."""
         with self._turn:
             if self._client is None or self._client[0] != os.getpid():
-                self._client = (os.getpid(), connect())
+                self._client = (os.getpid(), connect(self._attempts))
             return self._client[1]
 
     def _forked(self) -> None:
@@ -246,7 +252,7 @@ class Bucket:
             given["ContinuationToken"] = page["NextContinuationToken"]
 
     def _explained(self, operation: str) -> AbstractContextManager[None]:
-        return explained(self.url, operation, lambda: self.endpoint)
+        return explained(self.url, operation, lambda: without_user(self.endpoint))
 
     @property
     def endpoint(self) -> str:

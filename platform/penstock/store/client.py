@@ -22,8 +22,20 @@ FORBIDDEN = (
 )
 
 
-def connect() -> Any:
-    """A client by the usual settings of AWS. StoreError where boto3 is not installed, or they cannot be."""
+HASTY, PATIENT = 5, 10
+"""Attempts at a request, with growing pauses: 8 and 55 s on average when nobody answers at all."""
+
+
+def without_user(url: str) -> str:
+    """A URL for messages: what stands before an @ may be a secret."""
+    scheme, slashes, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def connect(attempts: int = HASTY) -> Any:
+    """A client by the usual settings of AWS; AWS_MAX_ATTEMPTS goes before `attempts`. StoreError where boto3
+    is not installed, or they cannot be."""
     try:
         import boto3
         from botocore.config import Config
@@ -31,7 +43,7 @@ def connect() -> Any:
     except ImportError:
         raise StoreError("a store at s3://… needs boto3; pip install 'penstock[s3]'") from None
     try:
-        attempts = int(os.environ.get("AWS_MAX_ATTEMPTS") or 5)
+        attempts = int(os.environ.get("AWS_MAX_ATTEMPTS") or attempts)
     except ValueError:
         raise StoreError("AWS_MAX_ATTEMPTS is no number; unset it, or write 5") from None
     config = Config(
@@ -46,7 +58,11 @@ def connect() -> Any:
     try:
         return boto3.session.Session().client("s3", config=config)
     except (BotoCoreError, ValueError) as error:
-        raise StoreError(f"the settings of AWS: {' '.join(str(error).split())[:200]}") from None
+        given = os.environ.get("AWS_ENDPOINT_URL", "")
+        why = " ".join(str(error).replace(given or "\n", without_user(given)).split())[:200]
+        raise StoreError(
+            f"the settings of AWS: {why}; correct AWS_ENDPOINT_URL, AWS_PROFILE or the keys"
+        ) from None
 
 
 def code_of(error: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from penstock.config import build, read_toml, spelled, to_dict
 from penstock.errors import ConfigError, PenstockError, RunError, nearest
-from penstock.store import Store, in_bucket, listed, piece, publish_folder
+from penstock.store import Store, fetched, in_bucket, listed, publish_folder
 from penstock.training.run import RunSpec, flat
 from penstock.tuning import model_based, space
 from penstock.workload import NAME, Workload
@@ -127,7 +127,8 @@ def read(store: Store, name: str) -> Asked:
     if name not in names(store):
         raise RunError(f"no search {name!r}{nearest(name, names(store))}")
     try:
-        facts = json.loads(piece(store.searches / name, FILE))["asked"]
+        # whole, on this machine: what else is in there (ledger, lock) is found by it
+        facts = json.loads((fetched(store.searches / name) / FILE).read_bytes())["asked"]
         return Asked(**facts | {"spec": RunSpec(**facts["spec"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"search {name!r}: {FILE} is damaged ({error}); use another --name") from None

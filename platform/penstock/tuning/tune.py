@@ -10,7 +10,7 @@ from pathlib import Path
 from penstock import catalog, experiment
 from penstock.config import to_dict
 from penstock.errors import PenstockError, RunError
-from penstock.store import Busy, Store, discard_folder, lock
+from penstock.store import Busy, Store, discard_folder, fetched, lock
 from penstock.training import run as folders
 from penstock.training.events import OnEvent
 from penstock.training.means import Means, Workers, means
@@ -129,7 +129,7 @@ def _means(
 
 def _forget(store: Store, name: str) -> None:
     """A search and its runs; what it published stays."""
-    with lock(store.searches / name / ".driver.lock", blocking=False):
+    with lock(fetched(store.searches / name) / ".driver.lock", blocking=False):
         for run in folders.names(store):
             found = Run.open(store, run)
             if found.spec.search == name:
