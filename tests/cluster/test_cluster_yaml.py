@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -143,9 +144,15 @@ def test_what_is_no_cluster_file_is_one_line(text: str, said: str, tmp_path: Pat
 def test_ray_without_a_token_is_a_problem(cli: Callable[..., Finished], tmp_path: Path) -> None:
     file = tmp_path / "open.yaml"
     file.write_text(FILES[0].read_text().replace('eval "$(python -m penstock.cluster)" && ', ""))
-    problems = cli("doctor", "--cluster", file, "--json").json["problems"]
+    told = cli("doctor", "--cluster", file, "--json")
+    problems = json.loads(told.out.splitlines()[-1])["problems"]
+    assert told.code == 1
     assert [one["found"].partition(" ")[0] for one in problems] == [
         "head_start_ray_commands",
         "worker_start_ray_commands",
     ]
+    assert cli("doctor", "--cluster", file).out.splitlines()[-1] == "2 problems"
+    file.write_text(FILES[0].read_text().replace('eval "$(python -m penstock.cluster)" && ', "", 1))
+    assert cli("doctor", "--cluster", file).out.splitlines()[-1] == "1 problem"
     assert cli("doctor", "--cluster", FILES[0], "--json").json["problems"] == []
+    assert cli("doctor", "--cluster", FILES[0]).out.splitlines()[-1] == "no problems"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from penstock.data.prepare import prepare
-from penstock.data.ray_map import in_process, ray_mapper
+from penstock.data.ray_map import in_process, ray_map, ray_mapper
 from penstock.errors import DataError
 from penstock.store import Store
 from penstock.workload import Fault, Item, Row, Scan, Schema
@@ -82,6 +83,22 @@ def test_a_killed_worker_costs_a_second_try_and_nothing_else(tmp_path: Path) -> 
     assert sorted(path.name for path in through_a_kill.path.iterdir()) == sorted(
         ["dataset.json", *calm.card["shards"]]
     )
+
+
+def test_plans_for_this_node_are_carried_out_here_and_ray_deprecates_nothing_we_use() -> None:
+    import ray
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        found = list(ray_map(where, [{"here": True}] * 2))
+    assert found == [{"node": ray.get_runtime_context().get_node_id()}] * 2
+    assert [str(one.message) for one in warned if "deprecated" in str(one.message)] == []
+
+
+def where(plan: dict[str, Any]) -> dict[str, Any]:
+    import ray
+
+    return {"node": ray.get_runtime_context().get_node_id()}
 
 
 def test_ray_is_started_only_when_there_is_something_to_do(store: Store) -> None:

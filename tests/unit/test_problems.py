@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
 
 from penstock.serving.body import parse_json, sniff
 from penstock.serving.calls import Reply, Unavailable
@@ -19,6 +20,7 @@ from penstock.serving.on_ray.batching import Batcher
 from penstock.serving.problems import Problem, excerpt, invalid, pointer, shorten
 from penstock.serving.served import Served
 from penstock.serving.versions.traffic import Traffic, Way
+from penstock.serving.web.door import Door
 from penstock.serving.web.routes import create_app
 from penstock.workload import Model, Schema
 from tests import probe
@@ -169,6 +171,14 @@ def test_names_that_strangers_make_up_are_no_labels_of_the_counter(client: Clien
     assert 'penstock_requests_total{model="-",status="404",version="-"} 1.0' in text
     assert 'penstock_requests_total{model="probe",status="200",version="1"} 1.0' in text
     assert "made-up" not in text
+
+
+def test_before_there_is_a_gateway_the_proxy_says_that_the_endpoint_starts(client: Client) -> None:
+    check(client.send("GET", "/v1/nothing"), 404)  # said by the gateway: it stays
+    client.app = Door(PlainTextResponse("Path '/v1/models' not found.", 404))
+    answer = client.send("GET", "/v1/models")
+    assert check(answer, 503)["detail"] == "the endpoint is starting; try again"
+    assert answer.headers["retry-after"] == "1"
 
 
 # ---------------------------------------------------------------- the small parts

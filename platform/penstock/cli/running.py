@@ -91,7 +91,8 @@ def doctor(
         typer.Option(metavar="FILE", help="Look at this cluster.yaml instead; nothing is started."),
     ] = None,
 ) -> dict[str, Any]:
-    """What is right on this machine, what is not, and what to do about it."""
+    """What is right on this machine, what is not, and what to do about it. The exit code is 1 where something
+    is not."""
     from penstock.doctor import examine, examine_cluster
 
     findings = examine_cluster(cluster) if cluster else examine(shell.store)
@@ -102,7 +103,8 @@ def doctor(
     problems = [
         {"what": each.what, "found": each.found, "do": each.remedy} for each in findings if not each.ok
     ]
-    shell.say(f"{len(problems)} problems" if problems else "no problems")
+    shell.say(f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
+    shell.code = 1 if problems else 0
     return {
         "problems": problems,
         "findings": [{"what": e.what, "ok": e.ok, "found": e.found} for e in findings],

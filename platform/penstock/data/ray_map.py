@@ -31,20 +31,15 @@ def ray_map(fn: Callable[[Plan], Result], plans: Sequence[Plan]) -> Iterator[Res
 
     # plans travel as JSON text: Arrow would otherwise guess a common type for all of them
     rows = [{"plan": json.dumps(plan)} for plan in plans]
-    where = {"scheduling_strategy": _this_node()} if any(plan.get("here") for plan in plans) else {}
-    data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(_Carried(fn), **where)
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        _Carried(fn), label_selector=here if any(plan.get("here") for plan in plans) else None
+    )
     data.context.enable_progress_bars = False
     data.context.print_on_execution_start = False
     with quiet():
         for row in data.iter_rows():
             yield json.loads(row["result"])
-
-
-def _this_node() -> Any:
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 @contextmanager

@@ -186,7 +186,8 @@ def _translated(status: int) -> Problem:
         # in the proxy a 500 means that the gateway went away under the request
         return Problem(503, "the endpoint is starting or overloaded; try again", headers={"Retry-After": "1"})
     if status == 404:
-        return Problem(404, "no such path; GET /v1/models lists what is served")
+        # paths that do not exist are the gateway's to refuse: the proxy knows no gateway yet
+        return Problem(503, "the endpoint is starting; try again", headers={"Retry-After": "1"})
     return Problem(status, "the request cannot be handled")
 
 
