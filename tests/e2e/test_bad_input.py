@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from penstock.store import Store
+from tests import untrained
 from tests.command import Finished, command, environment
 
 Cli = Callable[..., Finished]
@@ -152,6 +154,17 @@ def test_no_such_model_or_alias(cli: Cli) -> None:
 def test_an_endpoint_that_does_not_answer(cli: Cli) -> None:
     cli("train", "toy", *QUICK)
     assert "127.0.0.1:1" in cli("evaluate", "toy@1", "--through", "http://127.0.0.1:1").error
+
+
+def test_a_name_that_cannot_be_published_under_is_refused_before_anything_is_trained(
+    cli: Cli, store: Store
+) -> None:
+    untrained.publish(store, "toy")
+    for verb in ("train", "tune"):
+        assert "'a/b' cannot name a model" in cli(verb, "toy", "--model", "a/b").error
+        said = cli(verb, "speech", "--preset", "smoke", "--model", "toy").error
+        assert "model toy holds toy models, not speech; publish under another name: --model toy-2" in said
+    assert cli("runs", "--json").json["runs"] == []
 
 
 # ---------------------------------------------------------------- runs

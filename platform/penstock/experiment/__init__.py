@@ -17,6 +17,7 @@ from penstock.config import build, to_dict
 from penstock.errors import PenstockError, nearest
 from penstock.experiment.queue import runs
 from penstock.experiment.result import TrainResult, finish, stand
+from penstock.registry import demand_kind, demand_name, find
 from penstock.store import Store
 from penstock.tracking import targets
 from penstock.tracking.follow import following
@@ -73,11 +74,13 @@ def train(
     if preset is not None and preset not in workload.presets:
         raise PenstockError(f"{workload.name} has no preset {preset!r}{nearest(preset, workload.presets)}")
     config = build(workload.config, workload.presets[preset or "default"], config_file, overrides)
+    demand_name(model or workload.name)
     store = store or Store.open()
     asked = means(workers, threads, cpus, gpus_per_worker)
     if health_timeout_s is not None:
         asked = dataclasses.replace(asked, health_timeout_s=health_timeout_s)
     dataset = prepared(workload, data or "synthetic", config, store, skip_bad, cpus, tell)
+    demand_kind(store, model or workload.name, workload.name, dataset.schema)
     spec = RunSpec(
         workload=workload.name,
         reference=catalog.reference(workload.name),
@@ -143,9 +146,7 @@ def pinned(store: Store, reference: str | None) -> str | None:
     """`name@version`, whatever alias was given: it may have moved when the run goes on."""
     if reference is None:
         return None
-    from penstock import registry
-
-    return registry.find(store, reference).reference
+    return find(store, reference).reference
 
 
 def _run(store: Store, name: str, spec: RunSpec, fresh: bool, keep_threads: bool) -> Run:

@@ -24,7 +24,7 @@ from penstock.registry.card import folder_of as files_of
 from penstock.registry.exports import exported, exports_of
 from penstock.registry.fingerprint import weights_sha256
 from penstock.registry.pointers import CANDIDATE, LIVE, Pointers, numbers, pointers, settle
-from penstock.registry.publishing import publish
+from penstock.registry.publishing import demand_kind, demand_name, publish
 from penstock.registry.tuning import Serving, tune, tunings
 from penstock.store import Store, subfolders
 from penstock.workload import NAME, Evaluator, Model, Schema, Workload, resolve
@@ -39,6 +39,8 @@ __all__ = [
     "Serving",
     "Version",
     "aliases",
+    "demand_kind",
+    "demand_name",
     "evaluator_of",
     "exported",
     "find",

@@ -52,8 +52,7 @@ def publish(
     holds another workload's models or other labels, or when `version` exists already: of two writers of
     one number exactly one wins, and one that asked for no number takes the next.
     """
-    if not NAME.fullmatch(name):
-        raise ModelError(f"{name!r} cannot name a model; use a-z, 0-9, '.', '_', '-'; at most 64 characters")
+    demand_name(name)
     point = catalog.installed().get(workload.name)
     if point is None:
         raise ModelError(f"workload {workload.name!r} is not installed, so nobody could load its models")
@@ -67,7 +66,7 @@ def publish(
         "workload": workload.name,
         "reference": point.value,
         "trainer": trainer,
-        "schema": {"labels": list(schema.labels), "fields": dict(schema.fields)},
+        "schema": described(schema),
         "config": to_dict(config),
         "goal": {"metric": workload.goal.metric, "mode": workload.goal.mode},
         "metrics": {key: plain(value) for key, value in metrics.items()},
@@ -100,7 +99,7 @@ def commit(
     """The number under which the version was renamed into place."""
     while True:
         versions = numbers(folder)
-        check_same_kind(folder, versions, card)
+        check_same_kind(folder, versions, card["workload"], card["schema"])
         number = version if version is not None else max(versions, default=0) + 1
         first = LIVE if live_first and not versions else CANDIDATE
         try:
@@ -117,7 +116,25 @@ def commit(
                 ) from None
 
 
-def check_same_kind(folder: Path, versions: list[int], card: Mapping[str, Any]) -> None:
+def demand_name(name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise ModelError(f"{name!r} cannot name a model; use a-z, 0-9, '.', '_', '-'; at most 64 characters")
+
+
+def demand_kind(store: Store, name: str, workload: str, schema: Schema) -> None:
+    """ModelError unless a model of `workload` and `schema` could be published as `name`; to be asked before
+    anything is trained for it."""
+    demand_name(name)
+    folder = store.models / name
+    check_same_kind(folder, numbers(folder), workload, described(schema))
+
+
+def described(schema: Schema) -> dict[str, Any]:
+    """A schema as a card has it."""
+    return {"labels": list(schema.labels), "fields": dict(schema.fields)}
+
+
+def check_same_kind(folder: Path, versions: list[int], workload: str, schema: Mapping[str, Any]) -> None:
     """Clients of a name rely on what its answers mean: refuse another workload, other labels or fields."""
     for number in reversed(versions):
         try:
@@ -125,16 +142,14 @@ def check_same_kind(folder: Path, versions: list[int], card: Mapping[str, Any]) 
         except ModelError:
             continue  # an older intact one tells as well what this name stands for
         way_out = f"; publish under another name: --model {folder.name}-2"
-        if old["workload"] != card["workload"]:
-            raise ModelError(
-                f"model {folder.name} holds {old['workload']} models, not {card['workload']}{way_out}"
-            )
-        if old["schema"]["labels"] != card["schema"]["labels"]:
+        if old["workload"] != workload:
+            raise ModelError(f"model {folder.name} holds {old['workload']} models, not {workload}{way_out}")
+        if old["schema"]["labels"] != schema["labels"]:
             raise ModelError(
                 f"model {folder.name} has the labels {some(old['schema']['labels'])}, "
-                f"not {some(card['schema']['labels'])}{way_out}"
+                f"not {some(schema['labels'])}{way_out}"
             )
-        if old["schema"]["fields"].keys() != card["schema"]["fields"].keys():
+        if old["schema"]["fields"].keys() != schema["fields"].keys():
             raise ModelError(f"model {folder.name} has another task schema than this one{way_out}")
         return
 

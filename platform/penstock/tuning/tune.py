@@ -10,6 +10,7 @@ from pathlib import Path
 from penstock import catalog, experiment
 from penstock.config import to_dict
 from penstock.errors import PenstockError, RunError
+from penstock.registry import demand_kind, demand_name
 from penstock.store import Busy, Store, discard_folder, fetched, lock
 from penstock.training import run as folders
 from penstock.training.events import OnEvent
@@ -67,9 +68,11 @@ def tune(
         raise PenstockError(f"--trials {trials}: at least 1 is needed")
     if name is not None:
         check_name(name)
+    demand_name(model or workload.name)
     store = store or Store.open()
     by = _means(scheduler, workers, threads, cpus, gpus_per_worker, tell)
     dataset = experiment.prepared(workload, data or "synthetic", config, store, skip_bad, cpus, tell)
+    demand_kind(store, model or workload.name, workload.name, dataset.schema)
     spec = RunSpec(
         workload=workload.name,
         reference=catalog.reference(workload.name),
