@@ -40,17 +40,22 @@ def token_source() -> str:
     return "RAY_AUTH_TOKEN" if os.environ.get("RAY_AUTH_TOKEN", "").strip() else str(token_path())
 
 
+def _places() -> str:
+    """Where to put a token, for messages."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    file = f"{str(token_path())!r}, the file that RAY_AUTH_TOKEN_PATH names" if named else "~/.ray/auth_token"
+    return f"RAY_AUTH_TOKEN or {file}"
+
+
 def missing_token(where: str) -> PenstockError:
     return PenstockError(
-        f"the cluster at {where} asks for a token and none was found; put it into "
-        f"RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        f"the cluster at {where} asks for a token and none was found; put it into {_places()}"
     )
 
 
 def wrong_token(where: str) -> PenstockError:
     return PenstockError(
-        f"the cluster at {where} refuses the token of {token_source()}; put its own into "
-        f"RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        f"the cluster at {where} refuses the token of {token_source()}; put its own into {_places()}"
     )
 
 
@@ -105,7 +110,7 @@ def _ask(where: str, address: str) -> None:
                 if mode.lower() != "token":
                     raise PenstockError(
                         f"the cluster at {where} asks for a token, and RAY_AUTH_MODE={mode} shows none; "
-                        f"unset it, with the token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+                        f"unset it, with the token in {_places()}"
                     ) from None
                 raise (wrong_token if token else missing_token)(where) from None
             raise PenstockError(

@@ -132,7 +132,8 @@ def test_a_missing_and_a_wrong_token_are_said_in_one_line(
         told = say(*words, env={**where, **wrong}).error
         assert "refuses the token of RAY_AUTH_TOKEN" in told and hush not in told
         told = say(*words, env={**where, **missing}).error
-        assert "asks for a token and none was found; put it into RAY_AUTH_TOKEN or ~/.ray/auth_token" in told
+        place = f"RAY_AUTH_TOKEN or '{tmp_path / 'none'}', the file that RAY_AUTH_TOKEN_PATH names"
+        assert f"asks for a token and none was found; put it into {place}" in told
         assert not (tmp_path / "none").exists()
     assert "no job 'frist' at" in say("jobs", "stop", "frist", "--address", head.url).error
 
@@ -165,6 +166,44 @@ def test_ctrl_c_leaves_a_job_alone_and_stop_ends_it_in_order(
     assert stopped["status"] == "STOPPED"
     log = say("jobs", "logs", "long", "--address", head.url).out
     assert log.splitlines()[-1].startswith("penstock: stopped; the same command")
+
+
+def test_a_job_without_a_place_says_what_it_reserves_and_a_stop_waits_for_it(
+    head: Head, site: Path, store: Path, say: Callable[..., Finished]
+) -> None:
+    words = ("--", "train", "waves", "train.epochs=100000", "--name", "first", "--workers", "1")
+    say("submit", "--address", head.url, "--id", "all", "--cpus", 4, "--no-wait", "--json", *words)
+    until = time.monotonic() + 120
+    while status(head, say, "all") == "PENDING":
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    following = subprocess.Popen(
+        command("submit", "--address", head.url, "--id", "next", "--cpus", "1", "--", "list"),
+        env=environment(store, site, head.env),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert following.stderr is not None
+        line = following.stderr.readline()
+        assert line.startswith("penstock: job next is pending: ")
+        assert line.endswith("; its command reserves 1 CPU; penstock jobs stop next gives up\n")
+        began = time.monotonic()
+        stopped = say("jobs", "stop", "next", "--address", head.url)
+        assert stopped.code == 0 and time.monotonic() - began < 30
+        assert stopped.out.startswith("job next is still pending: it ends when it gets its place, at the ")
+        assert say("jobs", "stop", "all", "--address", head.url, "--json").json["status"] == "STOPPED"
+        assert following.wait(timeout=60) == 130
+    finally:
+        following.kill()
+    assert status(head, say, "next") == "STOPPED"
+
+
+def status(head: Head, say: Callable[..., Finished], job: str) -> str:
+    rows = say("jobs", "list", "--address", head.url, "--json").json["jobs"]
+    [found] = [row["status"] for row in rows if row["job"] == job]
+    return str(found)
 
 
 @pytest.mark.soak

@@ -13,28 +13,30 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from penstock import head
-from penstock.config import parse_value
 from penstock.errors import PenstockError
 from penstock.jobs.client import Dashboard, Job, Unreachable, find_address
-from penstock.jobs.following import follow
-from penstock.jobs.submission import _environment, cause, spelled
+from penstock.jobs.following import ending, follow
+from penstock.jobs.submission import cause
 from tests.command import Finished
 from tests.heads import free_ports
 
 
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN"):
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
 
 
-def job(status: str = "RUNNING", code: int | None = None, message: str = "") -> Job:
-    return Job("one", status, ("list",), "", message, code, 1.0, 2.0)
+def job(
+    status: str = "RUNNING", code: int | None = None, message: str = "", reserved: str = "", ours: bool = True
+) -> Job:
+    return Job("one", status, ("list",) if ours else None, "", message, code, 1.0, 2.0, reserved)
 
 
 # ---------------------------------------------------------------- address
@@ -79,46 +81,6 @@ def test_another_kind_of_address_is_said_in_one_line(
     assert str(said.value).startswith(says) and "hush" not in str(said.value)
 
 
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["trian"], "no verb 'trian'; did you mean train?"),
-        (["train", "toyy"], "no workload 'toyy'; did you mean toy?"),
-        (["train", "speech", "optim.lrr=1"], "no setting optim.lrr; did you mean optim.lr?"),
-        (["train", "speech", "--bogus"], "no such option: --bogus"),
-        (["submit", "--", "list"], "submit -- submit: a job submits no jobs"),
-        (["--json", "list"], "submit: the verb comes first"),
-        (["tune", "toy", "optim.lr=log(0,1)"], "'optim.lr=log(0,1)': a logarithm needs numbers above 0"),
-        (["train", "toy", "--config", "none.toml"], "no config file 'none.toml'"),
-        (["tune", "toy", "optim.lr=log(1e-3,1e-1)"], "no cluster is named"),
-        (["list"], "no cluster is named"),
-    ],
-)
-def test_a_verb_is_checked_before_anything_is_sent(
-    words: list[str], says: str, cli: Callable[..., Finished]
-) -> None:
-    assert cli("submit", "--", *words).error.startswith(f"penstock: {says}")
-
-
-def test_a_config_file_is_sent_as_the_words_that_mean_the_same(tmp_path: Path) -> None:
-    file = tmp_path / "mine.toml"
-    file.write_text(
-        'data.note = "say \\"é\\""\n[train]\nbatch = 64\nema = 1e-05\n[optim]\nlr = 0.5\n'
-        "[model]\nsizes = [1, 2]\n"
-    )
-    for given in (["--config", str(file)], [f"--config={file}"]):
-        words = spelled(["train", "toy", *given, "optim.lr=0.1", "--preset", "smoke"])
-        assert words[:5] == ["train", "toy", "optim.lr=0.1", "--preset", "smoke"]
-        nested: dict[str, Any] = {}
-        for word in words[5:]:
-            name, _, text = word.partition("=")
-            section, _, key = name.partition(".")
-            nested.setdefault(section, {})[key] = parse_value(text)
-        sent = {"data": {"note": 'say "é"'}, "train": {"batch": 64, "ema": 1e-5}, "model": {"sizes": [1, 2]}}
-        assert nested == sent, "what the words say themselves wins, so the file's is left out"
-    assert spelled(["list"]) == ["list"]
-
-
 def test_jobs_takes_an_id_where_one_is_needed(cli: Callable[..., Finished]) -> None:
     assert "which one? penstock jobs list" in cli("jobs", "logs").error
     assert "takes no ID" in cli("jobs", "list", "one").error
@@ -161,19 +123,63 @@ def test_every_line_is_told_once_however_connections_break() -> None:
 
 def test_a_job_that_has_no_place_yet_says_what_it_waits_for() -> None:
     class Slow(Breaking):
-        waits = ["resources"] * 3 + ["an environment"] * 2
+        waits = ["resources."] * 3 + ["an environment"] * 2
 
         def find(self, name: str) -> Job:
-            return job("PENDING", message=self.waits.pop(0)) if self.waits else super().find(name)
+            if not self.waits:
+                return super().find(name)
+            message = self.waits.pop(0)
+            return job("PENDING", message=message, reserved="2 CPUs" if message == "resources." else "")
 
     said: list[str] = []
     server = Slow("done\n", [5])
     assert "".join(follow(server, "one", said.append, pause_s=0, pending_s=0)) == "done\n"
-    assert said == ["job one is pending: resources", "job one is pending: an environment"]
+    assert said == [
+        "job one is pending: resources; its command reserves 2 CPUs; penstock jobs stop one gives up",
+        "job one is pending: an environment; penstock jobs stop one gives up",
+    ]
     quick: list[str] = []
     Slow.waits = ["resources"] * 3
     list(follow(Slow("", []), "one", quick.append, pause_s=0))
     assert quick == []
+
+
+def test_a_job_that_waits_for_its_place_is_not_waited_for_when_it_is_to_end() -> None:
+    class Waiting(Breaking):
+        def find(self, name: str) -> Job:
+            return job("PENDING")
+
+    server = Waiting("", [])
+    assert ending(server, "one", 0.0, pending_s=0.0).status == "PENDING"
+    with pytest.raises(PenstockError, match="job one is still PENDING after 0 s"):
+        ending(server, "one", 0.0)
+
+
+def test_a_connection_that_stays_lost_is_said_once_and_one_that_comes_back_is_not() -> None:
+    class Away(Breaking):
+        fails = 0
+
+        def find(self, name: str) -> Job:
+            if len(self.cuts) < 2 and self.fails:  # after the first connection
+                self.fails -= 1
+                raise Unreachable("no Ray dashboard answers")
+            return super().find(name)
+
+    for fails, times in ((0, 0), (1, 1), (5, 1)):
+        said: list[str] = []
+        server = Away("a line\n", [3, 7])  # an odd cut breaks the connection
+        server.fails = fails
+        assert "".join(follow(server, "one", said.append, pause_s=0)) == "a line\n"
+        assert said == ["the connection to job one is lost; it is tried again for up to 300 s"] * times
+
+
+def test_a_job_that_is_silent_for_longer_than_the_patience_survives_a_break(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = itertools.count(0, 1000)  # seconds between any two looks at the clock
+    clock = SimpleNamespace(monotonic=lambda: next(looks), sleep=lambda seconds: None)
+    monkeypatch.setattr("penstock.jobs.following.time", clock)
+    assert "".join(follow(Breaking("a line\n", [3]), "one", patience_s=500)) == "a line\n"
 
 
 def test_a_server_that_stays_away_is_given_up_and_says_how_to_go_on() -> None:
@@ -194,16 +200,9 @@ def test_the_exit_code_is_the_job_s() -> None:
 def test_the_cause_is_the_log_s_last_line_or_what_ray_says() -> None:
     assert cause(job("FAILED", 1), "a\npenstock: run 'x' failed\n\n") == "run 'x' failed"
     assert cause(job("FAILED", None, "No space left\n"), "Runtime env is setting up\n") == "No space left"
-    assert "no `python` on its PATH" in cause(job("FAILED", 127), "sh: 1: exec: python: not found\n")
-
-
-def test_no_secret_is_in_a_job_s_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "hush")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
-    made = _environment(["gcs://a.zip"], "s3://bucket/p", tokens=True)
-    assert "hush" not in json.dumps(made) and "RAY_AUTH_MODE" not in made["env_vars"]
-    assert made["py_modules"] == ["gcs://a.zip"] and made["env_vars"]["PENSTOCK_STORE"] == "s3://bucket/p"
-    assert _environment([], "/s", tokens=False)["env_vars"]["RAY_AUTH_MODE"] == "disabled"
+    missing = "sh: 1: exec: python: not found\n"
+    assert "no `python` on its PATH" in cause(job("FAILED", 127), missing)
+    assert cause(job("FAILED", 127, ours=False), missing) == missing.strip(), "it is not our command"
 
 
 # ---------------------------------------------------------------- servers
@@ -272,6 +271,27 @@ def test_other_versions_are_named_both(versions: tuple[str, str]) -> None:
 def test_what_is_no_ray_dashboard_is_told_from_one(answers: dict[str, tuple[int, str]]) -> None:
     with web(answers) as url, pytest.raises(PenstockError, match="is not a Ray dashboard"):
         Dashboard(url).check()
+
+
+@pytest.mark.parametrize("answer", [(404, "<h1>"), (404, "{}"), (200, "<h1>"), (200, '"a"'), (200, "{}")])
+def test_jobs_of_what_is_no_ray_dashboard_are_none(answer: tuple[int, str]) -> None:
+    with web({"/api/jobs/": answer, "/api/jobs/html": (200, "<h1>")}) as url:
+        for ask in (
+            Dashboard(url).jobs,
+            lambda: Dashboard(url).find("one"),
+            lambda: Dashboard(url).find("html"),
+        ):
+            with pytest.raises(PenstockError, match="is not a Ray dashboard"):
+                ask()
+
+
+def test_a_job_is_read_with_what_it_reserves() -> None:
+    rows = [
+        {"submission_id": "a", "type": "SUBMISSION", "metadata": {"penstock-reserved": "2 CPUs"}},
+        {"submission_id": "b", "type": "SUBMISSION", "metadata": None},
+    ]
+    with web({"/api/jobs/": (200, json.dumps(rows))}) as url:
+        assert [(one.id, one.reserved) for one in Dashboard(url).jobs()] == [("a", "2 CPUs"), ("b", "")]
 
 
 def test_nobody_at_the_address_is_said_at_once() -> None:
@@ -352,7 +372,8 @@ def test_a_head_is_joined_with_our_versions_and_its_token_only(monkeypatch: pyte
         assert "wrong" not in str(said.value)
         monkeypatch.setenv("RAY_AUTH_TOKEN", "")
         monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nonexistent/token")
-        with pytest.raises(PenstockError, match=r"none was found; put it into RAY_AUTH_TOKEN or ~/\.ray"):
+        named = "none was found; put it into RAY_AUTH_TOKEN or '/nonexistent/token', the file that RAY_AUTH_"
+        with pytest.raises(PenstockError, match=f"{named}TOKEN_PATH names"):
             head.demand(address)
         monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
         with pytest.raises(PenstockError, match="RAY_AUTH_MODE=disabled shows none"):
@@ -370,3 +391,25 @@ def test_what_is_no_head_is_told_from_one() -> None:
         head.demand("http://127.0.0.1:8265")
     with pytest.raises(PenstockError, match="names no cluster; write HOST:6379"):
         head.demand("somewhere")
+
+
+@pytest.mark.parametrize("variable", [False, True])
+def test_a_token_is_asked_for_at_the_place_where_it_is_looked_for(
+    variable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / ".ray" / "auth_token"
+    place = "RAY_AUTH_TOKEN or ~/.ray/auth_token"
+    if variable:
+        file = tmp_path / "mine"
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+        place = f"RAY_AUTH_TOKEN or {str(file)!r}, the file that RAY_AUTH_TOKEN_PATH names"
+    with web({"/api/jobs/": (401, "no")}) as url:
+        with pytest.raises(PenstockError) as said:
+            Dashboard(url).jobs()
+        assert str(said.value).endswith(f"asks for a token and none was found; put it into {place}")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("hush")
+        with pytest.raises(PenstockError) as said:
+            Dashboard(url).jobs()
+        assert str(said.value).endswith(f"refuses the token of {file}; put its own into {place}")

@@ -24,6 +24,11 @@ Address = Annotated[
         metavar="URL", help="The cluster's dashboard; default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS."
     ),
 ]
+PLACELESS = (
+    "is still pending: it ends when it gets its place, at the latest after Ray's start timeout "
+    "(15 min, or RAY_JOB_START_TIMEOUT_SECONDS of the cluster)"
+)
+_PLACE_S = 5.0  # after which a job that was told to stop and has not begun is left to the cluster
 _TAIL = 4000  # characters of a log that its cause is looked for in
 
 
@@ -44,8 +49,8 @@ def submit(
 ) -> dict[str, Any]:
     """Run a verb as a Ray job. The code goes along, the log comes back, the exit code is the job's.
 
-    Data that the verb names, and the store, have to be where the whole cluster sees them; the settings of a
-    --config file are sent.
+    Data that the verb names, and the store, have to be where the whole cluster sees them; relative paths are
+    of the folder here, and the settings of a --config file are sent.
     """
     from penstock.jobs.client import Dashboard, find_address
     from penstock.jobs.submission import spelled, start
@@ -97,8 +102,8 @@ def jobs(
     if what == "stop":
         if not found.over:
             dashboard.stop(found.id)
-            found = ending(dashboard, found.id, STOP_S + 30)
-        shell.say(f"job {found.id} is {found.status.lower()}")
+            found = ending(dashboard, found.id, STOP_S + 30, _PLACE_S)
+        shell.say(f"job {found.id} {'is ' + found.status.lower() if found.over else PLACELESS}")
         return told(found)
     if follow:
         return told(to_its_end(shell, dashboard, found.id))
@@ -113,6 +118,8 @@ def demand_verb(words: Sequence[str]) -> None:
         raise PenstockError("submit: the verb comes first after --: penstock submit -- train pathology")
     if words[0] in ("submit", "jobs"):
         raise PenstockError(f"submit -- {words[0]}: a job submits no jobs; run it from here")
+    if words[0] == "new":
+        raise PenstockError("submit -- new: it writes a folder to work on here; run it from here")
     root: Any = typer.main.get_command(app)
     context = root.context_class(root, info_name="penstock")
     _, command, rest = root.resolve_command(context, list(words))

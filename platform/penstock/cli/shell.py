@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import inspect
 import json
 import math
 import os
+import signal
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -178,6 +180,12 @@ def standard_output(json: bool) -> Iterator[TextIO]:
 
 def main() -> None:
     """The console script. Exit code 2: the user can put it right; 1: a run failed; 130: stopped by Ctrl-C."""
+    if (
+        os.environ.get("RAY_JOB_STOP_SIGNAL") == "SIGINT"
+        and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):
+        # a job whose Ray was started in a script's background: Python leaves the signal ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = app(prog_name="penstock", standalone_mode=False)
     except PenstockError as error:
@@ -194,6 +202,9 @@ def main() -> None:
     except KeyboardInterrupt:
         complain("stopped")
         code = 130
+    # all is said; what others do at the end (Ray leaves its cluster) is not to be cut short. The last that is
+    # registered comes first, and who calls this within a process of their own keeps their Ctrl-C
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     sys.exit(code or 0)
 
 

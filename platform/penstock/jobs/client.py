@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -24,9 +24,13 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 COMMAND = "penstock"
 """The key of a job's metadata that holds its words, as JSON."""
+RESERVED = "penstock-reserved"
+"""The key that holds what is reserved for its command: Ray takes these numbers and never tells them."""
 _LOG_BYTES = 256 * 1024**2
 _PAUSES_S = (0.5, 2.0, 5.0)
 _CHUNK_BYTES = 64 * 1024**2  # Ray sends up to ten lines at once, however long they are
+
+T = TypeVar("T", dict[str, Any], list[Any])
 
 
 class Unreachable(PenstockError):
@@ -45,6 +49,7 @@ class Job:
     exit_code: int | None
     started: float  # seconds since the epoch; 0: not yet
     ended: float
+    reserved: str  # such as "2 CPUs"; "": nothing, or the job is somebody else's
 
     @property
     def over(self) -> bool:
@@ -104,12 +109,12 @@ class Dashboard:
 
     def check(self) -> bool:
         """Whether the cluster asks for tokens. PenstockError where its Ray or Python do not go with ours."""
-        seen = self._json("GET", "/api/version")
+        seen = self._json("/api/version", dict)
         if "ray_version" not in seen:
             raise self._stranger()
-        data = self._json("GET", "/api/v0/cluster_metadata").get("data") or {}
+        data = self._json("/api/v0/cluster_metadata", dict).get("data") or {}
         head.demand_versions(self.address, str(seen["ray_version"]), str(data.get("pythonVersion")), 2)
-        mode = self._json("GET", "/api/authentication_mode")
+        mode = self._json("/api/authentication_mode", dict)
         return bool(mode.get("authentication_mode") == "token")
 
     def has(self, package: str) -> bool:
@@ -138,7 +143,7 @@ class Dashboard:
     def job(self, job: str) -> Job | None:
         """The job of that id; None where there is none."""
         answer = self._send("GET", f"/api/jobs/{quote(job, safe='')}", also=(404,))
-        return None if answer.status_code == 404 else _job(answer.json())
+        return None if answer.status_code == 404 else _job(self._read(answer, dict))
 
     def find(self, job: str) -> Job:
         """The job of that id; PenstockError names the nearest where there is none."""
@@ -151,8 +156,7 @@ class Dashboard:
 
     def jobs(self) -> list[Job]:
         """All jobs that were submitted, oldest first; drivers that came otherwise are left out."""
-        rows = self._send("GET", "/api/jobs/").json()
-        found = [_job(row) for row in rows if row.get("type") == "SUBMISSION"]
+        found = [_job(row) for row in self._json("/api/jobs/", list) if row.get("type") == "SUBMISSION"]
         return sorted(found, key=lambda job: (job.started, job.id))
 
     def stop(self, job: str) -> None:
@@ -208,13 +212,15 @@ class Dashboard:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unreachable(f"{self.address} broke off: {_first(error)}") from None
 
-    def _json(self, method: str, path: str) -> dict[str, Any]:
-        answer = self._send(method, path, also=(404, 405))
+    def _json(self, path: str, kind: type[T]) -> T:
+        return self._read(self._send("GET", path, also=(404, 405)), kind)
+
+    def _read(self, answer: httpx.Response, kind: type[T]) -> T:
         try:
             found = answer.json() if answer.status_code == 200 else None
         except ValueError:
             found = None
-        if not isinstance(found, dict):
+        if not isinstance(found, kind):
             raise self._stranger()
         return found
 
@@ -248,8 +254,9 @@ class Dashboard:
 
 
 def _job(row: Mapping[str, Any]) -> Job:
+    metadata = row.get("metadata") or {}
     try:
-        words = tuple(json.loads((row.get("metadata") or {})[COMMAND]))
+        words = tuple(json.loads(metadata[COMMAND]))
     except (KeyError, ValueError, TypeError):
         words = None
     return Job(
@@ -261,6 +268,7 @@ def _job(row: Mapping[str, Any]) -> Job:
         exit_code=row.get("driver_exit_code"),
         started=(row.get("start_time") or 0) / 1000,
         ended=(row.get("end_time") or 0) / 1000,
+        reserved=str(metadata.get(RESERVED) or ""),
     )
 
 

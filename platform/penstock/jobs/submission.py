@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -15,13 +16,14 @@ from typing import Any
 from penstock import catalog, config
 from penstock.cluster import SETTINGS
 from penstock.errors import PenstockError
-from penstock.jobs.client import COMMAND, Dashboard, Job, find_address
+from penstock.jobs.client import COMMAND, RESERVED, Dashboard, Job, find_address
 from penstock.jobs.following import ending, follow
 from penstock.jobs.wheel import Wheel, amount, make
 from penstock.store import Store
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LAST_S = 30.0
+_SOURCE = re.compile(r"(\w[\w-]*:)(.+)")
 _OWN = ("RAY_AUTH_MODE", "RAY_worker_niceness")  # settings that are the cluster's own affair
 STOP_S = 60
 """Seconds that a stopped job has to end in order; then it is killed."""
@@ -44,11 +46,12 @@ def submit(
     RAY_API_SERVER_ADDRESS, RAY_ADDRESS), and returns what became of it (`status`, `exit_code`).
 
     Penstock and the third-party workloads installed here are sent along as wheels, unless the cluster has
-    them `installed`; the settings in a file after --config are sent, too. The same `job` (its submission id)
-    with the same words again follows what is there. `cpus` and `gpus` are reserved for the command itself,
-    beside what it asks for by itself. `show` gets the log in pieces, `say` a line at a time about what is
-    done; without `wait` it returns once the cluster has the job. PenstockError: no such cluster, its token or
-    versions, a package too large, an id taken by another command.
+    them `installed`; the settings in a file after --config are sent, too, and relative paths are of this
+    process's folder. The same `job` (its submission id) with the same words again follows what is there.
+    `cpus` and `gpus` are reserved for the command itself, beside what it asks for by itself. `show` gets the
+    log in pieces, `say` a line at a time about what is done; without `wait` it returns once the cluster has
+    the job. PenstockError: no such cluster, its token or versions, a package too large, an id taken by
+    another command.
     """
     dashboard = Dashboard(find_address(address))
     started = start(
@@ -74,6 +77,9 @@ def start(
     chosen = f"{words[0]}-{uuid.uuid4().hex[:8]}" if job is None else job
     if not _ID.fullmatch(chosen):
         raise PenstockError(f"--id {chosen!r}: up to 100 letters, digits and ._- are taken")
+    for name, number in (("--cpus", cpus), ("--gpus", gpus)):
+        if not math.isfinite(number):
+            raise PenstockError(f"{name} {number}: nothing has so many; write a number such as 1")
     tokens = dashboard.check()
     there = dashboard.job(chosen) if job is not None else None
     if there is None:
@@ -86,7 +92,7 @@ def start(
                 "entrypoint": f"cd / && exec python -m penstock {shlex.join(words)}",
                 "entrypoint_num_cpus": cpus,
                 "entrypoint_num_gpus": gpus,
-                "metadata": {COMMAND: json.dumps(list(words))},
+                "metadata": {COMMAND: json.dumps(list(words)), RESERVED: reserved(cpus, gpus)},
                 "runtime_env": _environment(packages, root, tokens),
             }
         )
@@ -102,20 +108,68 @@ def start(
 
 
 def spelled(words: Sequence[str]) -> list[str]:
-    """The words of a verb with the settings in their config file spelled out, since the file is not where the
-    job runs. A setting that stands among the words wins, as ever. ConfigError: there is no such file."""
+    """The words of a verb as they mean the same where the job runs: relative paths made absolute, the
+    settings in their config file spelled out. A setting that stands among the words wins, as ever.
+    ConfigError: there is no such file."""
     rest, file = [], None
-    given = iter(words)
+    given = iter(_placed(words))
     for word in given:
         name, equals, value = word.partition("=")
-        if name == "--config":
-            file = Path(value if equals else next(given, ""))
+        if name == "--config" and (equals or (value := next(given, ""))):
+            file = Path(value)
         else:
             rest.append(word)
     if file is None:
         return rest
     named = {word.partition("=")[0] for word in rest}
     return rest + [word for name, word in config.spelled(config.read_toml(file)).items() if name not in named]
+
+
+def _placed(words: Sequence[str]) -> Iterator[str]:
+    """The words with relative paths made absolute."""
+    option, arguments = "", 0
+    for word in words:
+        name, equals, value = word.partition("=")
+        if option:
+            yield _OPTIONS[option](word)
+            option = ""
+        elif name in _OPTIONS:
+            yield f"{name}={_OPTIONS[name](value)}" if equals else name
+            option = "" if equals else name
+        else:
+            arguments += not word.startswith("-")
+            here = arguments > 2 and not word.startswith("-")  # behind the verb and what it is about
+            yield _ARGUMENTS.get(words[0], str)(word) if here else word
+
+
+def _absolute(path: str) -> str:
+    """A path or URL as it means the same in any folder; "" stays."""
+    if not path or "://" in path:
+        return path
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError:
+        raise PenstockError(f"{path!r}: there is no such home folder; write the whole path") from None
+
+
+def _source(text: str) -> str:
+    """KIND:PATH with its path absolute; anything else as it is."""
+    found = _SOURCE.fullmatch(text)
+    return found[1] + _absolute(found[2]) if found and "://" not in text else text
+
+
+_OPTIONS: dict[str, Callable[[str], str]] = {
+    **dict.fromkeys(("--store", "--output", "--records", "--openings"), _absolute),
+    **dict.fromkeys(("--data", "--track"), _source),
+    "--config": str,  # read here
+}
+_ARGUMENTS: dict[str, Callable[[str], str]] = {"prepare": _source, "predict": _absolute}
+
+
+def reserved(cpus: float, gpus: float) -> str:
+    """What a command reserves, in words; "" for nothing."""
+    counts = ((cpus, "CPU"), (gpus, "GPU"))
+    return ", ".join(f"{count:g} {name}{'s' * (count != 1)}" for count, name in counts if count)
 
 
 def watch(
@@ -129,7 +183,7 @@ def watch(
 
 def cause(job: Job, log_end: str) -> str:
     """Why a job failed, in one line: the last one of its log, else what Ray says."""
-    if job.exit_code == 127 and "not found" in log_end:
+    if job.words is not None and job.exit_code == 127 and "not found" in log_end:
         return "the cluster's node has no `python` on its PATH; start Ray there from within its environment"
     lines = [line for line in (log_end if job.exit_code is not None else job.message).splitlines() if line]
     return (lines[-1] if lines else job.message or "no reason given").removeprefix("penstock: ")[:400]
@@ -173,10 +227,8 @@ def wheels(say: Callable[[str], None]) -> list[Wheel]:
 def _root(store: str | Store | None, dashboard: Dashboard, say: Callable[[str], None]) -> str:
     """What PENSTOCK_STORE is for the job."""
     named = str(store.url if isinstance(store, Store) else store or os.environ.get("PENSTOCK_STORE") or "")
-    if "://" in named:
-        return named
-    root = str(Path(named or "~/.penstock").expanduser().absolute())
-    if not dashboard.local:
+    root = _absolute(named or "~/.penstock")
+    if "://" not in root and not dashboard.local:
         say(
             f"store: {root}; every node of the cluster has to see this folder, or pass --store s3://BUCKET/PREFIX"
         )
