@@ -25,8 +25,8 @@ def event(
     return facts | {"config": {"optim.lr": 0.0123456, "model.kind": "cnn"}, "validations": 1, "of": 9} | more
 
 
-def drawn(rows: list[dict[str, Any]], most: int) -> list[str]:
-    console = Console(file=io.StringIO(), width=100)
+def drawn(rows: list[dict[str, Any]], most: int, width: int = 100) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
     console.print(table({row["trial"]: row for row in rows}, most))
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()]
@@ -43,6 +43,16 @@ def test_the_table_shows_the_best_first_and_fits_the_screen() -> None:
     assert lines[11].strip() == "1 running, 60 paused, 1 failed"
     every = drawn(rows, 100)
     assert every[62].split()[:1] == ["61"] and every[62].endswith("the loss is [nan]")
+
+
+def test_on_a_narrow_screen_only_the_settings_are_cut() -> None:
+    rows = [event(0, 0.25), event(1, 0.75, "failed", why="the loss of step 3 is not a number")]
+    for width in (100, 60, 46):
+        lines = drawn(rows, 10, width)
+        assert len(lines) == 4 and all(len(line) <= width for line in lines)
+        assert lines[1].split()[:4] == ["0", "0.25", "paused", "1/9"]
+        assert lines[2].split()[:4] == ["1", "0.75", "failed", "1/9"]
+    assert lines[1].endswith("…") and lines[2].endswith("…")
 
 
 def test_less_is_better_where_the_goal_says_so() -> None:

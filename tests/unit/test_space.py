@@ -51,6 +51,8 @@ def test_words_name_ranges_or_fix_settings() -> None:
         ("optim.lr=uniform(2,1)", "the lower one first"),
         ("model.width=int(1.5,3)", "whole numbers, the lower one first"),
         ("optim.kind=choice()", "different values are needed"),
+        ("optim.lr=log(1e-3,1e-2", r"is no range; write log\(a,b\)"),
+        ("optim.lr=loog(1,2)", "is no range"),
         ("optim.kind=choice(sgd,sgd)", "different values are needed"),
     ],
 )

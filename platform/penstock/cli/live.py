@@ -51,6 +51,7 @@ def table(rows: Mapping[int, Mapping[str, Any]], most: int) -> Any:
     """At most `most` trials: the best ones, and what is under way."""
     from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     order = sorted(rows.values(), key=rank)
     running = [row for row in order if row["state"] == "running"]
@@ -61,12 +62,13 @@ def table(rows: Mapping[int, Mapping[str, Any]], most: int) -> Any:
     made = Table(box=None, caption=caption, caption_justify="left", pad_edge=False)
     for name in ("trial", goal, "state", "validations"):
         made.add_column(name, no_wrap=True)
-    made.add_column("settings", no_wrap=True, overflow="ellipsis")
+    made.add_column("settings")  # the one that gives way on a narrow screen
     for row in sorted([*running, *kept][: max(most, 1)], key=rank):
         settings = " ".join(f"{name}={short(value)}" for name, value in row["config"].items())
         far = f"{row['validations']}/{row['of']}"
-        cells = (row["trial"], short(row["metric"]), row["state"], far, row.get("why") or settings)
-        made.add_row(*(escape(str(cell)) for cell in cells))
+        cells = (row["trial"], short(row["metric"]), row["state"], far)
+        last = Text(row.get("why") or settings, no_wrap=True, overflow="ellipsis")
+        made.add_row(*(escape(str(cell)) for cell in cells), last)
     return made
 
 

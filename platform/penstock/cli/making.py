@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock import agents, catalog
 from penstock.api import configure
 from penstock.cli.options import (
     Bad,
@@ -137,14 +138,15 @@ def train(
 
     The same command again goes on where an earlier one was stopped, and a finished run trains nothing.
     """
-    configure(workload, preset, config, words or ())  # errors come before anything heavy is imported
+    settings = configure(
+        workload, preset, config, words or ()
+    )  # errors come before anything heavy is imported
     number = how_many(workers)
     targets(track)
     from penstock.experiment import train as train_workload
     from penstock.store import Store
 
-    if data is None:
-        shell.say("data: synthetic (--data SOURCE names your own)")
+    say_source(shell, workload, settings, data)
     with shell.progress() as show:
         result = train_workload(
             workload,
@@ -170,6 +172,12 @@ def train(
         ).to_json()
     shell.say(*summary(result))
     return result | {"seconds": since_start_s()}
+
+
+def say_source(shell: Shell, workload: str, config: Any, data: str | None) -> None:
+    """Where nobody has named the data that is learned from."""
+    if data is None and agents.learns(catalog.find(workload), config) == "data":
+        shell.say("data: synthetic (--data SOURCE names your own)")
 
 
 def how_many(text: str | None) -> int | tuple[int, int] | None:

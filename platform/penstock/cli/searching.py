@@ -10,7 +10,7 @@ import typer
 
 from penstock import catalog
 from penstock.cli.live import Live
-from penstock.cli.making import how_many, since_start_s, summary
+from penstock.cli.making import how_many, say_source, since_start_s, summary
 from penstock.cli.options import Bad, Cpus, Data, File, Gpus, ModelName, Preset, Promote, WorkloadName
 from penstock.cli.progress import short
 from penstock.cli.shell import Shell, verb
@@ -70,13 +70,12 @@ def tune(
     from penstock.tuning.asked import wanted
 
     # errors come before anything heavy is imported
-    ranges, _ = wanted(catalog.find(workload), scheduler, searcher, preset, config, words or ())
+    ranges, settings = wanted(catalog.find(workload), scheduler, searcher, preset, config, words or ())
     from penstock.store import Store
     from penstock.tuning.space import as_text
     from penstock.tuning.tune import tune as search
 
-    if data is None:
-        shell.say("data: synthetic (--data SOURCE names your own)")
+    say_source(shell, workload, settings, data)
     shell.say("searching: " + " ".join(f"{key}={as_text(ranges[key])}" for key in ranges))
     with showing(shell) as show:
         result = search(

@@ -21,6 +21,7 @@ Settings = dict[str, Any]
 """Chosen values by dotted setting; plain JSON values."""
 
 RANGE = re.compile(r"\s*(log|uniform|int|choice)\((.*)\)\s*", re.DOTALL)
+CALL = re.compile(r"\s*[A-Za-z_]\w*\(")  # meant as a range; a string like that stands in quotes
 LARGEST_GRID = 1_000_000
 FORMS = "log(a,b), uniform(a,b), int(a,b) or choice(x,y,…)"
 
@@ -34,6 +35,8 @@ def split_words(words: Sequence[str]) -> tuple[dict[str, Span | Choice], list[st
         name, _, text = word.partition("=")
         found = RANGE.fullmatch(text)
         if found is None:
+            if CALL.match(text):
+                raise ConfigError(f"{word!r} is no range; write {FORMS}")
             fixed.append(word)
         else:
             space[name.strip()] = _dimension(word, found[1], found[2])
