@@ -24,6 +24,7 @@ from penstock.training.world import World
 from penstock.tuning import on_ray
 from penstock.tuning.assembly import TuneResult
 from penstock.tuning.listing import searches
+from penstock.tuning.report import write
 from penstock.tuning.tune import tune
 from tests import toy
 from tests.buckets import another_machine
@@ -108,6 +109,7 @@ def test_a_search_goes_on_on_another_machine_and_trains_nothing_twice(
     with another_machine(tmp_path / "other"):
         (row,) = searches(Store.open(bucket))
         assert (row["state"], row["trials"], row["step"]) == ("finished", "2/2", first.steps)
+        assert "Importance" in write(Store.open(bucket), "mine").read_text()
         again = search(2)
         assert (again.best, again.steps, again.version) == (first.best, first.steps, first.version)
         more = search(3)

@@ -165,12 +165,17 @@ def runs(shell: Shell) -> dict[str, Any]:
 @verb("report pathology-1a2b3c4d")
 def report(
     shell: Shell,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="One of `penstock runs`.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="One of `penstock runs`, or a search.")],
 ) -> dict[str, Any]:
-    """Write a run's page again: one HTML file that opens offline."""
+    """Write a run's page again, or a search's: one HTML file that opens offline."""
     from penstock import write_report
+    from penstock.store import Store
+    from penstock.training.run import names
+    from penstock.tuning import asked, report
 
-    path = write_report(run, store=shell.store)
+    store = Store.open(shell.store)
+    search = run not in names(store) and run in asked.names(store)
+    path = report.write(store, run) if search else write_report(run, store=store)
     shell.say(str(path))
     return {"run": run, "report": str(path)}
 

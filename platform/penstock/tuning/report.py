@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock import catalog
+from penstock.errors import RunError
 from penstock.evaluation import text
+from penstock.journal import Journal
 from penstock.report.figures import COLOURS, MOST_CLASSES, Figure, curve_figure, draw
-from penstock.tuning.asked import Asked
+from penstock.store import Store, current, write_atomic
+from penstock.tuning.asked import Asked, read
 from penstock.tuning.ledger import Ledger, Trial, best_value, worth
 from penstock.workload import Goal
 
@@ -23,6 +29,23 @@ if TYPE_CHECKING:
 
 FEWEST = 4
 """Trials from which on something may be said about a setting."""
+
+
+def write(store: Store, name: str) -> Path:
+    """Writes the page of the search `name` and gives its path; RunError when there is none, or no result."""
+    from penstock.tuning.assembly import TuneResult
+
+    asked, folder = read(store, name), store.searches / name
+    try:
+        result = TuneResult(**json.loads(current(folder / "result.json")))
+    except FileNotFoundError:
+        raise RunError(
+            f"search {name!r} has no result yet; the same `penstock tune` goes on with it"
+        ) from None
+    path = folder / "report.html"
+    ledger = Ledger(Journal(folder / "ledger.jsonl"))
+    write_atomic(path, render(result, ledger, asked, catalog.find(asked.spec.workload).goal).encode())
+    return path
 
 
 def render(result: TuneResult, ledger: Ledger, asked: Asked, goal: Goal) -> str:
