@@ -22,9 +22,9 @@ from penstock.training.loop import train
 from penstock.training.run import Run, RunSpec
 from penstock.training.world import World
 from penstock.tuning import on_ray
-from penstock.tuning.assembly import TuneResult
 from penstock.tuning.listing import searches
 from penstock.tuning.report import write
+from penstock.tuning.result import TuneResult
 from penstock.tuning.tune import tune
 from tests import toy
 from tests.buckets import another_machine
@@ -156,6 +156,8 @@ def test_the_command_line_says_in_one_line_what_is_wrong_with_a_bucket(
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     assert "write s3://BUCKET/PREFIX" in cli("models", "--store", "s3:///x").error
+    for verb in (["predict", "toy", "x.json"], ["export", "toy", "--to", "onnx"]):
+        assert "'s3://b00/x' is no folder or file" in cli(*verb, "--output", "s3://b00/x").error
     assert "no bucket 'nowhere'" in cli("runs", "--store", "s3://nowhere/x").error
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     assert "http://127.0.0.1:9 does not answer" in cli("train", "toy", "--store", "s3://b00/x").error

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from penstock.cli.judging import Reference
+from penstock.cli.options import local
 from penstock.cli.shell import Shell, verb
 
 
@@ -17,7 +18,7 @@ def export(
     model: Reference,
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="onnx.")],
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A new folder; default: in the store.")
+        Path | None, typer.Option(parser=local, metavar="DIR", help="A new folder; default: in the store.")
     ] = None,
 ) -> dict[str, Any]:
     """A model as graphs for another runtime, with its pre- and post-processing described; kept only where

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.options import Words, WorkloadName
+from penstock.cli.options import Words, WorkloadName, local
 from penstock.cli.shell import Shell, brings, interval, plain, verb
 from penstock.errors import PenstockError, RunFailed, nearest
 
@@ -49,7 +49,8 @@ def predict(
     model: Reference,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT…", help="Files, or a folder.")],
     output: Annotated[
-        Path | None, typer.Option(metavar="F", help="Write answers there; a folder's go to Parquet.")
+        Path | None,
+        typer.Option(parser=local, metavar="F", help="Write answers there; a folder's go to Parquet."),
     ] = None,
 ) -> dict[str, Any]:
     """Answers for files; a folder goes through Ray Data to Parquet."""

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from penstock.errors import PenstockError
+
 WorkloadName = Annotated[str, typer.Argument(metavar="WORKLOAD", help="One of `penstock list`.")]
 Words = Annotated[
     list[str] | None,
@@ -24,3 +26,10 @@ ModelName = Annotated[
 Promote = Annotated[
     bool, typer.Option("--promote", help="Make it live, unless it is worse than what is live.")
 ]
+
+
+def local(text: str) -> Path:
+    """A path to write to; PenstockError for a URL, which a path would make a folder of."""
+    if "://" in text:
+        raise PenstockError(f"{text!r} is no folder or file of this machine; name one")
+    return Path(text)

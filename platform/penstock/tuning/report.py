@@ -20,12 +20,11 @@ from penstock.report.figures import COLOURS, MOST_CLASSES, Figure, curve_figure,
 from penstock.store import Store, current, write_atomic
 from penstock.tuning.asked import Asked, read
 from penstock.tuning.ledger import Ledger, Trial, best_value, worth
+from penstock.tuning.result import TuneResult
 from penstock.workload import Goal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from penstock.tuning.assembly import TuneResult
 
 FEWEST = 4
 """Trials from which on something may be said about a setting."""
@@ -33,8 +32,6 @@ FEWEST = 4
 
 def write(store: Store, name: str) -> Path:
     """Writes the page of the search `name` and gives its path; RunError when there is none, or no result."""
-    from penstock.tuning.assembly import TuneResult
-
     asked, folder = read(store, name), store.searches / name
     try:
         result = TuneResult(**json.loads(current(folder / "result.json")))

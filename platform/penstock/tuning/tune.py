@@ -25,7 +25,8 @@ from penstock.tuning.asked import (
     read,
     wanted,
 )
-from penstock.tuning.assembly import Assembly, TuneResult
+from penstock.tuning.assembly import Assembly
+from penstock.tuning.result import TuneResult
 from penstock.tuning.space import as_text
 
 
