@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _NAMESPACE = "penstock"
 _TINY = 1e-6  # Ray counts in ten-thousandths
+_QUIET_S = 3.0
+"""Of waiting before anything is said: what has just ended gives its CPUs back within that."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,19 @@ def groups_of(actor: str) -> list[Group]:
     return [group for group in groups() if group.actor == actor]
 
 
+def unplaced(kind: str) -> list[Mapping[str, float]]:
+    """What each actor asks for that has no place yet, of a class whose name begins with `kind`."""
+    from ray.core.generated import gcs_pb2
+
+    table = _state()._connect_and_get_accessor().get_actor_table(None, "PENDING_CREATION")
+    actors = [gcs_pb2.ActorTableData.FromString(raw) for raw in table]
+    # one with a process has its place, and is still being made
+    found = [
+        dict(one.required_resources) for one in actors if one.class_name.startswith(kind) and not one.pid
+    ]
+    return [need for need in found if need]
+
+
 def give_back(actor: str) -> None:
     """Removes the reservations of an actor that is dead: they outlive it, and nobody else would."""
     from ray._raylet import PlacementGroupID
@@ -104,15 +120,44 @@ def explain(
         if amount > free + _TINY:
             held = [f"{who} ({_short(much)})" for who, much in holders.get(name, {}).items()]
             by = f"; held by {', '.join(held)}" if held else ""
-            parts.append(f"needs {_short(amount)} {name}s, {_short(free)} of {_short(total)} free{by}")
+            parts.append(f"needs {_count(amount, name)}, {_short(free)} of {_short(total)} free{by}")
     if parts:
         return "; ".join(parts)
-    each = " and ".join(f"{_short(need[name])} {name}s" for name in sorted(need))
+    each = " and ".join(_count(need[name], name) for name in sorted(need))
     most = ", ".join(
-        f"{_short(max((node.free.get(name, 0.0) for node in nodes), default=0.0))} {name}s"
-        for name in sorted(need)
+        _count(max((node.free.get(name, 0.0) for node in nodes), default=0.0), name) for name in sorted(need)
     )
     return f"needs {workers} times {each}, each on one node; free on one node: at most {most}"
+
+
+class Patience:
+    """What to say of something that finds no place: nothing at first, then each reason once."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._said = ""
+
+    def news(self, lacking: Sequence[Mapping[str, float]]) -> str | None:
+        """Why the processes that ask for `lacking` find no place; "" once they have, after a reason was said;
+        None when there is nothing new to say."""
+        now = time.monotonic()
+        self._since = (self._since or now) if lacking else None
+        if self._since is not None and now - self._since < _QUIET_S:
+            return None
+        text = _reason(lacking) if lacking else ""
+        if text is None or text == self._said:
+            return None
+        self._said = text
+        return text
+
+
+def _reason(lacking: Sequence[Mapping[str, float]]) -> str | None:
+    """None where there is room by now: they are about to be placed."""
+    workers, need = len(lacking), Counter(lacking[0])
+    if any(other != lacking[0] for other in lacking):
+        workers, need = 1, sum(map(Counter, lacking), Counter())
+    there = nodes()
+    return None if room(there, need) >= workers else explain(workers, need, there, holders())
 
 
 def holders() -> dict[str, dict[str, float]]:
@@ -176,6 +221,10 @@ def _state() -> Any:
 
 def _hex(raw: bytes) -> str:
     return "" if not raw or set(raw) == {255} else raw.hex()
+
+
+def _count(amount: float, name: str) -> str:
+    return f"{_short(amount)} {name}{'' if amount == 1 else 's'}"
 
 
 def _short(amount: float) -> str:

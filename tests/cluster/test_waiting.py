@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from penstock import capacity
+from penstock import api, capacity
 from penstock.errors import RunError
 from penstock.experiment import runs, train
+from penstock.serving.server import serve
+from penstock.serving.versions.loading import Event
 from penstock.store import Store
 from penstock.training.events import EventLog
+from penstock.tuning.tune import tune
+from tests import probe
+
+PLACED = "has found its places"
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -61,6 +70,81 @@ def test_a_run_waits_for_what_another_holds_and_says_so_until_it_is_free(store: 
 class Replica:
     def ready(self) -> bool:
         return True
+
+
+class Other:
+    """Another tenant: what it holds is said to be run x's."""
+
+    def take(self, cpus: float) -> bool:
+        from ray.util.placement_group import placement_group
+
+        capacity.hold("run x")
+        self.group = placement_group([{"CPU": cpus}])
+        return bool(self.group.wait(30))
+
+    def leave(self) -> None:
+        from ray.util.placement_group import remove_placement_group
+
+        remove_placement_group(self.group)
+
+
+@pytest.fixture
+def full(ray_session: None, store: Store) -> Iterator[Callable[[], None]]:
+    """A cluster without a free CPU; the function gives them all back."""
+    import ray
+
+    api.prepare("toy", "synthetic", preset="smoke", store=store)  # Ray Data needs a CPU
+    other = ray.remote(num_cpus=0)(Other).remote()
+    assert ray.get(other.take.remote(4))
+    yield lambda: ray.get(other.leave.remote())
+    ray.get(other.leave.remote())
+    ray.kill(other)
+
+
+def test_a_search_without_a_place_says_so_and_goes_on(store: Store, full: Callable[[], None]) -> None:
+    told: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    held: list[str] = []
+
+    def on_event(event: dict[str, Any]) -> None:
+        told.append(event)
+        if event["event"] == "waiting":
+            threading.Thread(target=watch).start()  # this one is needed to go on
+
+    def watch() -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not (held and rows[-1]["waits_for"] is None):
+            rows.append(api.runs(store=store)[0])
+            if rows[-1]["state"] == "waiting" and not held:
+                held.extend(capacity.holders()["CPU"])
+                full()
+        held.extend(capacity.holders()["CPU"])
+
+    result = tune("toy", preset="smoke", trials=1, scheduler="none", name="q", store=store, on_event=on_event)
+    (line,) = [event["for"] for event in told if event["event"] == "waiting"]
+    assert line == "needs 1 CPU, 0 of 4 free; held by run x (4)"
+    assert ("waiting", line) in [(row["state"], row["waits_for"]) for row in rows]
+    assert (rows[-1]["state"], rows[-1]["waits_for"]) == ("running", None)
+    assert held == ["run x", "search q"]
+    assert [row["state"] for row in result.trials] == ["finished"]
+    assert api.runs(store=store)[0]["state"] == "finished"
+
+
+def test_an_endpoint_without_a_place_says_so_and_is_there_when_it_has_one(
+    store: Store, full: Callable[[], None]
+) -> None:
+    probe.publish(store)
+    told: list[Event] = []
+
+    def on_event(event: Event) -> None:
+        told.append(event)
+        if event.what.startswith("waiting"):
+            full()
+
+    with serve(store=store, port=0, block=False, on_event=on_event) as endpoint:
+        assert endpoint.models == ["probe@1"]
+    (line,) = [event.detail for event in told if event.model == "endpoint" and event.what != PLACED]
+    assert re.fullmatch(r"needs [\d.]+ CPUs, 0 of 4 free; held by run x \(4\)", line)
 
 
 @pytest.mark.usefixtures("ray_session")

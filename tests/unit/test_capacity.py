@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from penstock import capacity
 from penstock.capacity import Group, Node, explain, room
 from penstock.experiment.queue import runs
 from penstock.store import Store
@@ -42,11 +43,36 @@ def test_why_it_waits_is_one_line() -> None:
         "needs 2 CPUs, 0.5 of 4 free; held by run x (2), search y (1), endpoint (0.5)"
     )
     assert explain(2, ONE, [node("a", 1, 1)], {}) == "needs 2 CPUs, 1 of 1 free"
+    assert explain(1, ONE, [node("a", 4, 0)], {}) == "needs 1 CPU, 0 of 4 free"
     assert (
         explain(2, {"CPU": 1.0, "GPU": 1.0}, [node("a", 8, 8, gpus=1.0)], {}) == "needs 2 GPUs, 1 of 1 free"
     )
     text = explain(2, {"CPU": 4.0}, [node("a", 6, 6), node("b", 6, 3)], held)
     assert text == "needs 2 times 4 CPUs, each on one node; free on one node: at most 6 CPUs"
+
+
+def test_a_reason_is_said_once_after_a_while_and_that_it_is_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, free = [100.0], [0.0]
+    monkeypatch.setattr(capacity.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(capacity, "nodes", lambda: [node("a", 4, free[0])])
+    monkeypatch.setattr(capacity, "holders", lambda: {"CPU": {"run x": 4.0 - free[0]}})
+    patience = capacity.Patience()
+
+    def news(after_s: float, *lacking: dict[str, float]) -> str | None:
+        now[0] += after_s
+        return patience.news(lacking)
+
+    assert news(0, ONE) is None and news(2.9, ONE) is None  # what has just ended gives back
+    assert news(0) is None and news(1, ONE) is None and news(2.9, ONE) is None  # it waits anew
+    assert news(0.1, ONE, ONE) == "needs 2 CPUs, 0 of 4 free; held by run x (4)"
+    assert news(1, ONE, ONE) is None
+    free[0] = 1.0
+    assert news(1, ONE, ONE) == "needs 2 CPUs, 1 of 4 free; held by run x (3)"
+    assert news(1, ONE, {"CPU": 0.5}) == "needs 1.5 CPUs, 1 of 4 free; held by run x (3)"
+    free[0] = 2.0
+    assert news(1, ONE, ONE) is None, "there is room: it is about to be placed"
+    assert news(0) == "" and news(5) is None
+    assert news(5, ONE, ONE) is None, "a new wait begins with silence, too"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +87,7 @@ def test_why_it_waits_is_one_line() -> None:
 )
 def test_runs_says_who_waits(told: list[str], state: str, reason: str | None, store: Store, cli: Any) -> None:
     run = Run.create(store, "patient", RunSpec("toy", "tests.toy:workload", {}, "data", workers=2))
+    assert runs(store)[0]["state"] == "new"  # its driver has yet to begin
     for kind in told:
         EventLog(run.path / "events.jsonl").append(
             {"event": kind, **({"for": "needs 2 CPUs"} if kind == "waiting" else {"step": 3})}

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from penstock import api
+from penstock.cli.live import table
+from penstock.cli.progress import Progress
 from penstock.config import to_dict
 from penstock.errors import RunError
 from penstock.journal import Journal
-from penstock.store import Store
+from penstock.store import Store, lock
+from penstock.training.events import EventLog
 from penstock.training.run import Run, RunSpec
 from penstock.tuning.asked import Asked, default_name, keep, read
 from penstock.tuning.ledger import Ledger, Trial
 from penstock.tuning.listing import searches
 from penstock.tuning.report import figures, importance
+from penstock.tuning.schedule import Whole
+from penstock.tuning.search import Search
 from penstock.workload import Goal
 from tests.toy import Config
 
@@ -60,6 +69,53 @@ def test_the_trials_of_a_search_are_one_row_among_the_runs(store: Store) -> None
     assert rows[0].keys() == rows[1].keys()
     assert (rows[1]["trials"], rows[1]["step"], rows[1]["state"]) == ("1/2", 16, "stopped")
     assert searches(store) == rows[1:]
+
+
+@pytest.mark.parametrize("told", ["mine", "mine-0"])  # the search itself, or a trial with workers of its own
+def test_a_search_without_a_place_waits_and_runs_says_for_what(told: str, store: Store, cli: Any) -> None:
+    why = "needs 1 CPU, 0 of 4 free; held by run x (4)"
+    folder = keep(store, "mine", ASKED)
+    assert searches(store)[0]["state"] == "new"
+    Ledger(Journal(folder / "ledger.jsonl")).append({"record": "trials", "count": 2})
+    run = Run.create(store, "mine-0", dataclasses.replace(SPEC, search="mine"))
+    log = EventLog((folder if told == "mine" else run.path) / "events.jsonl")
+    log.append({"event": "waiting", "for": why})
+    assert searches(store)[0]["state"] == "stopped"
+    with lock(folder / ".driver.lock", blocking=False):
+        (row,) = api.runs(store=store)
+        assert row["waits_for"] == why
+        assert row["state"] == ("waiting" if told == "mine" else "running")
+        assert f"mine waits: {why}" in cli("runs", "--store", store.root).out.splitlines()
+        log.append({"event": "placed"})
+        (row,) = api.runs(store=store)
+        assert (row["state"], row["waits_for"]) == ("running", None)
+
+
+def test_whoever_started_a_search_sees_that_it_waits_in_the_table_too(store: Store) -> None:
+    class Runs:
+        def create(self, name: str, settings: Mapping[str, Any]) -> None: ...
+
+        def fork(self, source: str, name: str, settings: Mapping[str, Any]) -> int: ...
+
+    ledger = Ledger(Journal(keep(store, "mine", ASKED) / "ledger.jsonl"))
+    ledger.append({"record": "trials", "count": 1})
+    told: list[dict[str, Any]] = []
+    search = Search(
+        "mine", ledger, Whole(9), lambda number, known: {"optim.lr": 0.1}, Runs(), GOAL, 9, told.append
+    )
+    assert search.next_job() is not None
+    search.wait("needs 1 CPU")
+    search.wait("")
+    assert told[1] == {"event": "waiting", "for": "needs 1 CPU"}
+    assert [one["state"] for one in told if one["event"] == "trial"] == ["running", "waiting", "running"]
+    drawn = io.StringIO()
+    Console(file=drawn, width=100).print(table({0: told[2]}, 10))
+    assert drawn.getvalue().splitlines()[1].endswith("needs 1 CPU") and "why" not in search.rows()[0]
+    out = io.StringIO()
+    with Progress(out) as progress:
+        for event in told:
+            progress.show(event)
+    assert out.getvalue() == "waiting: needs 1 CPU\n"
 
 
 def test_importance_finds_the_setting_that_matters(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from penstock.store import Store
+from penstock.store import Store, lock_held
 from penstock.training import run as folders
 from penstock.training.events import EventLog
 from penstock.training.run import Run
@@ -14,20 +16,23 @@ def runs(store: Store) -> list[dict[str, Any]]:
     """Every run of the store, by name: what it trains, its state, how far it is, what it
     published, and which search it is a trial of.
 
-    State: `finished`, `running`, `stopped`, or `waiting`: its workers find no place. `waits_for` then says
-    what it needs, what is free and who holds the rest; the run itself keeps that up to date while it waits,
-    so no cluster has to be reached from here.
+    State: `finished`, `running`, `stopped`, `new` where nothing was begun yet, or `waiting`: its workers find
+    no place. `waits_for` then says what it needs, what is free and who holds the rest; the run itself, or the
+    search that it is a trial of, keeps that up to date while it waits, so no cluster has to be reached from
+    here.
     """
+    standing = cache(stands)
     rows: list[dict[str, Any]] = []
     for name in folders.names(store):
         run = Run.open(store, name)
         result = run.result or {}
-        events = EventLog(run.path / "events.jsonl")
-        event = events.last_with("step") or {}
-        alive = not result and run.driver_alive()
-        last = events.last_with("event") or {}  # it says nothing else while it waits
-        waits_for = last.get("for") if alive and last.get("event") == "waiting" else None
-        state = "finished" if result else "waiting" if waits_for else "running" if alive else "stopped"
+        event = EventLog(run.path / "events.jsonl").last_with("step") or {}
+        search = run.spec.search  # its driver is the trial's
+        state, waits_for = standing(store.searches / search if search else run.path)
+        if result:
+            state, waits_for = "finished", None
+        elif search and state == "running" and (waits_for := waiting(run.path)):
+            state = "waiting"  # it has workers of its own
         rows.append(
             {
                 "run": name,
@@ -43,3 +48,21 @@ def runs(store: Store) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def stands(folder: Path) -> tuple[str, str | None]:
+    """The state of what is not finished in a run's or a search's folder, and what it waits for."""
+    if not lock_held(folder / ".driver.lock"):
+        return "stopped" if _said(folder) else "new", None
+    waits_for = waiting(folder)
+    return "waiting" if waits_for else "running", waits_for
+
+
+def waiting(folder: Path) -> str | None:
+    """What it waits for, where it says that it does."""
+    last = _said(folder)  # it says nothing else meanwhile
+    return str(last["for"]) if last.get("event") == "waiting" else None
+
+
+def _said(folder: Path) -> dict[str, Any]:
+    return EventLog(folder / "events.jsonl").last_with("event") or {}

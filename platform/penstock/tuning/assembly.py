@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from penstock import agents
@@ -23,6 +22,7 @@ from penstock.training.run import Run, RunSpec
 from penstock.tuning import model_based, space
 from penstock.tuning.asked import Asked
 from penstock.tuning.ledger import Ledger, Trial, best_trial
+from penstock.tuning.result import TuneResult
 from penstock.tuning.schedule import Asha, Pbt, Schedule, Whole
 from penstock.tuning.search import Search, Suggest
 from penstock.workload import Workload, resolve
@@ -34,33 +34,6 @@ TRIALS = 10
 """Where nobody says how many."""
 RATED = 8
 """Ratings of a run that learns from games and does not say how many (penstock.rl)."""
-
-
-@dataclass(frozen=True)
-class TuneResult:
-    """What `tune` found. `trials`: one row each, `config` being the settings it was given, `metric` its best
-    validation, `state` finished, stopped (before its end) or failed; `metrics`: of the published version, on
-    the test split; `steps`: trained in the whole search; `seconds`: of this call."""
-
-    search: str
-    workload: str
-    dataset: str
-    goal: str
-    scheduler: str
-    searcher: str
-    trials: Sequence[Mapping[str, Any]]
-    best: Mapping[str, Any]
-    steps: int
-    model: str
-    version: int
-    aliases: Sequence[str]
-    metrics: Mapping[str, Mapping[str, float | None]]
-    seconds: float
-    report: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As `penstock tune --json` prints it."""
-        return asdict(self)
 
 
 class Assembly:
@@ -140,10 +113,12 @@ class Assembly:
         self.search.say_all()
         if self.search.over():
             return
+        from penstock import capacity
         from penstock.cluster import ensure_ray
         from penstock.tuning.on_ray import drive
 
         ensure_ray(cpus)
+        capacity.hold(f"search {self.name}")
         drive(self.search, self.store, by, by.workers == 1 and by.max_workers <= 1, self.learners)
 
     def publish(self, promote: bool, began: float) -> TuneResult:
@@ -154,7 +129,6 @@ class Assembly:
             raise RunFailed(f"search {self.name!r}: no trial has a result; the first one: {why}")
         found = self._published(best, promote, began)
         rows = [row | {"state": _final(row["state"])} for row in self.search.rows()]
-        report = self.folder / "report.html"
         result = TuneResult(
             search=self.name,
             workload=self.workload.name,
@@ -170,12 +144,12 @@ class Assembly:
             aliases=found.aliases,
             metrics=found.metrics,
             seconds=time.perf_counter() - began,
-            report=str(report),
+            report=str(self.folder / "report.html"),
         )
         write_atomic(self.folder / "result.json", json.dumps(result.to_json(), indent=1).encode())
-        from penstock.tuning.report import render
+        from penstock.tuning.report import write
 
-        write_atomic(report, render(result, self.ledger, self.asked, self.workload.goal).encode())
+        write(self.store, self.name)
         return result
 
     def _published(self, best: Trial, promote: bool, began: float) -> TrainResult:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from penstock.experiment.queue import stands
 from penstock.journal import Journal
-from penstock.store import Store, current, lock_held
+from penstock.store import Store, current
 from penstock.tuning.asked import names, read
 from penstock.tuning.ledger import Ledger
 
@@ -23,10 +24,11 @@ def searches(store: Store) -> list[dict[str, Any]]:
         except FileNotFoundError:
             done = 0
         published = ledger.published
-        if lock_held(folder / ".driver.lock"):
-            state = "running"
-        else:
-            state = "finished" if ledger.count and done >= ledger.count else "stopped"
+        state, waits_for = stands(folder)
+        if ledger.count and done >= ledger.count:
+            state, waits_for = "finished", None
+        elif ledger.count and state == "new":
+            state = "stopped"
         ended = sum(trial.failed or trial.finished for trial in ledger.trials.values())
         rows.append(
             {
@@ -38,7 +40,7 @@ def searches(store: Store) -> list[dict[str, Any]]:
                 "attempts": None,
                 "workers": asked.spec.workers,
                 "version": f"{published.model}@{published.version}" if published else None,
-                "waits_for": None,  # its trials say
+                "waits_for": waits_for,  # where trials wait each for itself, they say
                 "search": name,
                 "trials": f"{max(done, ended)}/{ledger.count}",
             }

@@ -12,9 +12,10 @@ import os
 import shutil
 import sys
 import threading
+import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ from ray import tune
 from ray._private import auto_init_hook
 from ray.tune.search import Searcher
 
+from penstock import capacity
 from penstock.disk import explain
 from penstock.errors import PenstockError, RunFailed, StoreError
 from penstock.store import Store, address
+from penstock.training.events import EventLog
 from penstock.training.means import Means
 from penstock.training.on_ray import extend_path
 from penstock.tuning import trial
@@ -36,6 +39,8 @@ from penstock.tuning.search import Answer, Search
 
 DEATHS = 3
 """Of a trial's process in one stretch, after which the trial counts as failed."""
+LOOK_S = 1.0
+"""Between two looks at whether the search has a place."""
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -56,10 +61,12 @@ def drive(search: Search, store: Store, means: Means, alone: bool, learners: int
     searcher = Stretches(
         search, store, means, alone, at_once(ray.cluster_resources(), means, alone, learners)
     )
+    parts = bundles(means, alone, learners)
+    place = Place(searcher, EventLog(store.searches / search.name / "events.jsonl"), parts)
     scratch = store.searches / search.name / ".tune"
     shutil.rmtree(scratch, ignore_errors=True)
     tuner = tune.Tuner(
-        tune.with_resources(Stretch, tune.PlacementGroupFactory(bundles(means, alone, learners))),
+        tune.with_resources(Stretch, tune.PlacementGroupFactory(parts)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,
@@ -87,6 +94,7 @@ def drive(search: Search, store: Store, means: Means, alone: bool, learners: int
     try:
         while thread.is_alive():
             thread.join(0.2)
+            place.look()
             if searcher.error is not None:
                 raise searcher.error
     except BaseException:
@@ -94,6 +102,8 @@ def drive(search: Search, store: Store, means: Means, alone: bool, learners: int
         auto_init_hook.enable_auto_connect = False
         warnings.filterwarnings("ignore", module="gymnasium")
         raise
+    finally:
+        place.close()
     shutil.rmtree(scratch, ignore_errors=True)
     if searcher.error is not None:
         raise searcher.error
@@ -166,6 +176,36 @@ class Stretches(Searcher):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         raise NotImplementedError("a search goes on from its ledger")
+
+
+class Place:
+    """Whether a search has a place for anything; where it has none, it says why, as a run does: to whoever
+    started it, and in its log, where `penstock runs` finds it."""
+
+    def __init__(self, searcher: Stretches, log: EventLog, parts: Sequence[Mapping[str, float]]) -> None:
+        self.searcher, self.log, self.parts = searcher, log, parts
+        self.patience = capacity.Patience()
+        self.looked = time.monotonic()
+        log.append({"event": "starting"})  # what an earlier driver waited for is past
+
+    def look(self) -> None:
+        if time.monotonic() - self.looked < LOOK_S:
+            return
+        self.looked = time.monotonic()
+        news = self.patience.news(self.parts if self._waits() else ())
+        if news is not None:
+            self.log.append({"event": "waiting", "for": news} if news else {"event": "placed"})
+            self.searcher.search.wait(news)
+
+    def _waits(self) -> bool:
+        """Whether Tune has asked for places, and got none: a process that has one is not up yet, may be."""
+        context = ray.get_runtime_context()
+        made = capacity.groups_of(context.get_actor_id() or "")
+        mine = [group for group in made if group.job == context.get_job_id()]
+        return bool(self.searcher.jobs and mine) and not any(group.bundles for group in mine)
+
+    def close(self) -> None:
+        self.log.close()
 
 
 class Stretch(tune.Trainable):  # type: ignore[misc]

@@ -60,6 +60,7 @@ class Search:
         self.name, self.ledger, self.schedule, self.suggest = name, ledger, schedule, suggest
         self.runs, self.goal, self.length, self.tell = runs, goal, length, tell
         self.busy: dict[int, Job] = {}
+        self.waits_for = ""
         self._lock = threading.RLock()
 
     def over(self) -> bool:
@@ -132,6 +133,15 @@ class Search:
                 self.ledger.append({"record": "reached", "trial": job.trial, **facts})
             self._say(self.ledger.trials[job.trial])
 
+    def wait(self, why: str) -> None:
+        """What is busy finds no place, and why; "": it has found one."""
+        with self._lock:
+            self.waits_for = why
+            if why:
+                self.tell({"event": "waiting", "for": why})
+            for number in self.busy:
+                self._say(self.ledger.trials[number])
+
     def run_of(self, job: Job) -> str:
         """The run that trains a job's trial."""
         return self.ledger.trials[job.trial].run
@@ -157,13 +167,15 @@ class Search:
 
     def row(self, trial: Trial) -> dict[str, Any]:
         """A trial as `--json` shows it."""
-        busy = self.busy.get(trial.number)
+        busy = trial.number in self.busy
+        why = self.waits_for if busy else trial.why if trial.failed else ""
         if trial.failed:
             state = "failed"
         elif trial.finished:
             state = "finished"
         else:
-            state = "running" if busy else "paused" if trial.values else "waiting"
+            going = "waiting" if self.waits_for else "running"
+            state = going if busy else "paused" if trial.values else "waiting"
         return {
             "trial": trial.number,
             "run": trial.run,
@@ -173,7 +185,7 @@ class Search:
             "validations": trial.reached,
             "of": self.length,
             "step": trial.step,
-            **({"why": trial.why} if trial.failed else {}),
+            **({"why": why} if why else {}),
         }
 
     def rows(self) -> list[dict[str, Any]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Protocol
 
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from penstock import registry
+from penstock import capacity, registry
 from penstock.errors import ModelError, PenstockError, StoreError
 from penstock.serving.versions.loading import Counts, Event, Slots
 from penstock.serving.versions.rollout import lanes
@@ -20,6 +20,7 @@ from penstock.store import Store, in_bucket
 _TICK_S = 0.25
 _FAR_S = 1.0  # where each look is a few requests to a bucket
 _NEW_NAMES_S = 2.0
+_PLACES_S = 1.0
 
 
 class Switchable(Slots, Protocol):
@@ -32,6 +33,8 @@ class Switchable(Slots, Protocol):
     def following(self, traffic: Traffic) -> int: ...
 
     def counts(self) -> Counts: ...
+
+    def unplaced(self) -> Sequence[Mapping[str, float]]: ...
 
     def close(self) -> None: ...
 
@@ -54,7 +57,8 @@ class Rollouts:
         self.lanes = lanes(store, references or live(store), slots, tell)
         self.traffic = Traffic(0, (), tuple(lane.name for lane in self.lanes))
         self._said: dict[str, str] = {}
-        self._looked = monotonic()
+        self._looked = self._placed = monotonic()
+        self._patience = capacity.Patience()
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rollouts", daemon=True)
 
@@ -131,6 +135,15 @@ class Rollouts:
             self.slots.turn(now)
             self.traffic = now
 
+    def _look_for_places(self) -> None:
+        if monotonic() - self._placed < _PLACES_S:
+            return
+        self._placed = monotonic()
+        news = self._patience.news(self.slots.unplaced())
+        if news is not None:
+            what = "waiting for a place:" if news else "has found its places"
+            self.tell(Event("endpoint", what, news))
+
     def _say(self, name: str, what: str) -> None:
         if self._said.get(name) != what:
             self._said[name] = what
@@ -139,6 +152,7 @@ class Rollouts:
     def _run(self) -> None:
         while not self._ends.wait(_FAR_S if in_bucket(self.store.root) else _TICK_S):
             try:
+                self._look_for_places()
                 self.tick()
                 self._said.pop("", None)
             except (RayError, RayServeException, StoreError, OSError, RuntimeError) as error:

@@ -11,6 +11,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from penstock import capacity
 from penstock.cluster import available_cpus
 from penstock.serving.limits import Limits
 from penstock.serving.on_ray import switch
@@ -81,6 +82,10 @@ class ServeSlots:
     def counts(self) -> Sequence[Mapping[str, Any]]:
         """What each gateway has counted."""
         return list(ray.get(self.switch.counted.remote()).values())
+
+    def unplaced(self) -> Sequence[Mapping[str, float]]:
+        """What each replica and gateway asks for that has no place yet."""
+        return capacity.unplaced("ServeReplica:")
 
     def labelled(self, title: str) -> Sequence[bytes]:
         """The newest records that were made of feedback to a version (Arrow, as streams)."""
