@@ -113,12 +113,10 @@ class Assembly:
         self.search.say_all()
         if self.search.over():
             return
-        from penstock import capacity
         from penstock.cluster import ensure_ray
         from penstock.tuning.on_ray import drive
 
         ensure_ray(cpus)
-        capacity.hold(f"search {self.name}")
         drive(self.search, self.store, by, by.workers == 1 and by.max_workers <= 1, self.learners)
 
     def publish(self, promote: bool, began: float) -> TuneResult:

@@ -57,6 +57,7 @@ def drive(search: Search, store: Store, means: Means, alone: bool, learners: int
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    capacity.hold(f"search {search.name}")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is in the ledger
     searcher = Stretches(
         search, store, means, alone, at_once(ray.cluster_resources(), means, alone, learners)
