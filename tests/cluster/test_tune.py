@@ -169,7 +169,7 @@ def test_a_killed_worker_costs_no_trial(store: Store, figures: Callable[[dict[st
 def test_trials_of_two_workers_each(store: Store, figures: Callable[[dict[str, object]], None]) -> None:
     """Two of them train side by side; what becomes of one is not the other's affair."""
     began = time.monotonic()
-    words = ("--trials", "4", "--workers", "2", "--cpus", "4", "--scheduler", "none", "train.epochs=40")
+    words = ("--trials", "4", "--workers", "2", "--cpus", "4", "--scheduler", "none", "train.epochs=200")
     with searching(store, "two", *words) as search:
         search.until("two trials at work", lambda: len(search.training()) == 2)
         search.kill_process("ray::TrainController")
