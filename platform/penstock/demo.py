@@ -19,6 +19,8 @@ Say = Callable[..., None]
 OnEvent = Callable[[dict[str, Any]], None]
 LONGEST = 60
 """Characters of a text in an answer that are printed; pictures are longer."""
+MOST = 3
+"""Things of a list that are."""
 
 
 def run_demo(
@@ -122,11 +124,12 @@ def url_of(url: str, model: str) -> str:
 
 
 def shortened(value: Any) -> Any:
-    """JSON with long texts cut, for people to read."""
+    """JSON with long texts and lists cut, for people to read."""
     if isinstance(value, dict):
         return {key: shortened(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [shortened(item) for item in value]
+        more = [f"… {len(value) - MOST} more"] if len(value) > MOST else []
+        return [*(shortened(item) for item in value[:MOST]), *more]
     if isinstance(value, float):
         return round(value, 4)
     return f"{value[:LONGEST]}…" if isinstance(value, str) and len(value) > LONGEST else value

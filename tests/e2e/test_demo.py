@@ -37,3 +37,8 @@ def test_the_curl_line_can_be_pasted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["x" * 500, {"a": ["x" * 500]}])
 def test_long_texts_in_an_answer_are_cut_for_people(value: object) -> None:
     assert len(json.dumps(shortened(value), ensure_ascii=False)) < 80
+
+
+def test_of_a_long_list_the_first_are_shown_and_how_many_there_are() -> None:
+    assert shortened({"boxes": [1, 2, 3]}) == {"boxes": [1, 2, 3]}
+    assert shortened({"boxes": list(range(100))}) == {"boxes": [0, 1, 2, "… 97 more"]}

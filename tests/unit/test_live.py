@@ -41,6 +41,8 @@ def test_the_table_shows_the_best_first_and_fits_the_screen() -> None:
     assert lines[1].split() == ["59", "0.59", "paused", "1/9", "optim.lr=0.01235", "model.kind=cnn"]
     assert lines[10].split()[0] == "60", "what is under way is always shown"
     assert lines[11].strip() == "1 running, 60 paused, 1 failed"
+    waits = drawn([*rows[:60], event(60, math.nan, "waiting", why="needs 1 CPU, 0 of 4 free")], 10)
+    assert waits[10].split()[0] == "60" and waits[10].endswith("needs 1 CPU, 0 of 4 free")
     every = drawn(rows, 100)
     assert every[62].split()[:1] == ["61"] and every[62].endswith("the loss is [nan]")
 

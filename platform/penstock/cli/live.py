@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 from penstock.cli.progress import Progress, short
 
+UNDER_WAY = ("running", "waiting")  # waiting: for a place on the cluster
 SHOWN = ("running", "finished", "paused", "failed", "waiting")
 
 
@@ -54,8 +55,8 @@ def table(rows: Mapping[int, Mapping[str, Any]], most: int) -> Any:
     from rich.text import Text
 
     order = sorted(rows.values(), key=rank)
-    running = [row for row in order if row["state"] == "running"]
-    kept = [row for row in order if row["state"] != "running"][: max(most - len(running), 1)]
+    running = [row for row in order if row["state"] in UNDER_WAY]
+    kept = [row for row in order if row["state"] not in UNDER_WAY][: max(most - len(running), 1)]
     goal = str(order[0]["goal"])
     states = [sum(row["state"] == state for row in order) for state in SHOWN]
     caption = ", ".join(f"{count} {state}" for state, count in zip(SHOWN, states, strict=True) if count)
