@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from penstock import experiment
 from penstock.errors import RunError, StoreError
 from penstock.store import Store
 from penstock.training import run as folders
@@ -276,3 +277,13 @@ def test_a_damaged_result_is_one_line(run: Run) -> None:
     (run.path / "result.json").write_text(json.dumps({"run": "first"})[:-3])
     with pytest.raises(StoreError, match=r"result\.json is damaged"):
         _ = run.result
+
+
+def test_runs_are_listed_once_however_many_there_are(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        Run.create(store, f"run-{number}", SPEC)
+    listings = []
+    whole = folders.names
+    monkeypatch.setattr(folders, "names", lambda place: listings.append(place) or whole(place))
+    assert len(experiment.runs(store)) == 5
+    assert len(listings) == 1, "a listing for each run: a thousand runs take seconds"

@@ -24,7 +24,7 @@ def runs(store: Store) -> list[dict[str, Any]]:
     standing = cache(stands)
     rows: list[dict[str, Any]] = []
     for name in folders.names(store):
-        run = Run.open(store, name)
+        run = Run.at(store.runs / name)
         result = run.result or {}
         event = EventLog(run.path / "events.jsonl").last_with("step") or {}
         search = run.spec.search  # its driver is the trial's

@@ -135,7 +135,7 @@ def _forget(store: Store, name: str) -> None:
     """A search and its runs; what it published stays."""
     with lock(fetched(store.searches / name) / ".driver.lock", blocking=False):
         for run in folders.names(store):
-            found = Run.open(store, run)
+            found = Run.at(store.runs / run)
             if found.spec.search == name:
                 folders.remove(found)
         discard_folder(store.searches / name)
