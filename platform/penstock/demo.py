@@ -19,8 +19,8 @@ Say = Callable[..., None]
 OnEvent = Callable[[dict[str, Any]], None]
 LONGEST = 60
 """Characters of a text in an answer that are printed; pictures are longer."""
-MOST = 3
-"""Things of a list that are."""
+MOST = 4
+"""Things of a list that are; a box has four numbers."""
 
 
 def run_demo(

@@ -40,5 +40,5 @@ def test_long_texts_in_an_answer_are_cut_for_people(value: object) -> None:
 
 
 def test_of_a_long_list_the_first_are_shown_and_how_many_there_are() -> None:
-    assert shortened({"boxes": [1, 2, 3]}) == {"boxes": [1, 2, 3]}
-    assert shortened({"boxes": list(range(100))}) == {"boxes": [0, 1, 2, "… 97 more"]}
+    assert shortened({"box": [1, 2, 3, 4]}) == {"box": [1, 2, 3, 4]}
+    assert shortened({"boxes": list(range(100))}) == {"boxes": [0, 1, 2, 3, "… 96 more"]}
