@@ -53,7 +53,7 @@ def run_demo(
         if once:
             result["answers"] = {model: ask(endpoint.url, model, path) for model, path in samples.items()}
             for model, said in result["answers"].items():
-                say(f"{model}: {json.dumps(shortened(said))}")
+                say(f"{model}: {json.dumps(shortened(said), ensure_ascii=False)}")
             return result
         say(f"\nserving at {endpoint.url} until Ctrl-C; {endpoint.url}/docs shows every path. Try:")
         for model, path in samples.items():

@@ -22,7 +22,7 @@ def test_the_bare_loop_says_what_a_step_took(store: Store, tmp_path: Path) -> No
     dataset = prepare(workload, "synthetic", config.data, store)
     scratch = tmp_path / "scratch"
     step = _Sides(workload, config, dataset.path, scratch, WARM + 50).bare(Means(2, 0, 1, 0.0), apart=True)
-    assert 0 < step.cpu_s < 60 and 0 < step.wall_s < 60
+    assert step.cpu_s > 0 and step.wall_s > 0
 
 
 def test_gpus_that_are_not_there_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

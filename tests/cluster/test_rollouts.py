@@ -137,8 +137,8 @@ def test_a_candidate_gets_its_share_and_is_rolled_back_when_it_fails(
         for _ in range(8):
             path = f"/v1/models/probe@{new.version}/predict"
             assert client.post(path, content=body, headers=head).status_code == 500
-    wait_until(lambda: new.version in registry.standing(place, "probe").withdrawn, 30)
-    wait_until(lambda: served(endpoint) == {f"probe@{before}": 1.0}, 5)
+    wait_until(lambda: new.version in registry.standing(place, "probe").withdrawn)
+    wait_until(lambda: served(endpoint) == {f"probe@{before}": 1.0})
 
 
 def rolled_out(endpoint: Endpoint, store: Store, new: Version) -> list[Shot]:
@@ -180,15 +180,13 @@ def test_a_bad_version_never_serves(
     version = probe.publish(place, **{"right": 180, **bad})  # type: ignore[arg-type]
     with Load(url_of(endpoint), scales(place), 20, 120) as load:
         registry.promote(place, "probe", version.version)
-        began = time.monotonic()
-        wait_until(lambda: registry.aliases(place, "probe")["live"] == before, 30)
-        taken = time.monotonic() - began
+        wait_until(lambda: registry.aliases(place, "probe")["live"] == before)
         time.sleep(1)
         load.stop()
     found = summary(load.shots)
     assert found["failed"] == 0 and set(found["models"]) == {f"probe@{before}"}, found
     assert why in registry.standing(place, "probe").withdrawn[version.version]
-    assert served(endpoint) == {f"probe@{before}": 1.0} and taken < 30
+    assert served(endpoint) == {f"probe@{before}": 1.0}
 
 
 @pytest.mark.soak

@@ -130,6 +130,24 @@ def test_a_search_without_a_place_says_so_and_goes_on(store: Store, full: Callab
     assert api.runs(store=store)[0]["state"] == "finished"
 
 
+def test_a_trial_whose_workers_find_no_place_says_so(store: Store, full: Callable[[], None]) -> None:
+    told: list[dict[str, Any]] = []
+
+    def on_event(event: dict[str, Any]) -> None:
+        told.append(event)
+        if event["event"] == "waiting":
+            full()
+
+    result = tune(
+        "toy", preset="smoke", trials=1, scheduler="none", workers=2, store=store, on_event=on_event
+    )
+    (line,) = [event["for"] for event in told if event["event"] == "waiting"]
+    assert line == "needs 2 CPUs, 0 of 4 free; held by run x (4)"
+    states = [event["state"] for event in told if event["event"] == "trial"]
+    assert states == ["running", "waiting", "running", "finished"]
+    assert [row["state"] for row in result.trials] == ["finished"]
+
+
 def test_an_endpoint_without_a_place_says_so_and_is_there_when_it_has_one(
     store: Store, full: Callable[[], None]
 ) -> None:

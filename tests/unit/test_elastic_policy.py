@@ -37,7 +37,8 @@ class Cluster:
         )
         monkeypatch.setattr(capacity, "holders", lambda: {"CPU": {"run x": 2.0}})
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep)
-        monkeypatch.setattr(elastic, "time", clock)
+        for module in (elastic, capacity):
+            monkeypatch.setattr(module, "time", clock)
 
     def own(self) -> list[Group]:
         return [Group("g", "me", "job", tuple((node, ONE) for node in self.held))] if self.held else []

@@ -26,7 +26,7 @@ from penstock.workload import Model, Schema
 from tests import probe
 
 PREDICT = "/v1/models/probe/predict"
-SMALL = Limits(queue=2, batch=2, batch_wait_s=0, deadline_s=0.5, body_s=0.2)
+SMALL = Limits(queue=2, batch=2, batch_wait_s=0)
 
 
 class InProcess:

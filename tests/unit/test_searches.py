@@ -98,18 +98,21 @@ def test_whoever_started_a_search_sees_that_it_waits_in_the_table_too(store: Sto
         def fork(self, source: str, name: str, settings: Mapping[str, Any]) -> int: ...
 
     ledger = Ledger(Journal(keep(store, "mine", ASKED) / "ledger.jsonl"))
-    ledger.append({"record": "trials", "count": 1})
+    ledger.append({"record": "trials", "count": 2})
     told: list[dict[str, Any]] = []
     search = Search(
         "mine", ledger, Whole(9), lambda number, known: {"optim.lr": 0.1}, Runs(), GOAL, 9, told.append
     )
-    assert search.next_job() is not None
-    search.wait("needs 1 CPU")
-    search.wait("")
-    assert told[1] == {"event": "waiting", "for": "needs 1 CPU"}
-    assert [one["state"] for one in told if one["event"] == "trial"] == ["running", "waiting", "running"]
+    assert search.next_job() is not None and search.next_job() is not None
+    for why in ({1: "needs 1 CPU"}, {0: "needs 1 CPU", 1: "needs 1 CPU"}, {0: "needs 1 CPU"}, {}):
+        search.wait(why)
+        assert {row["trial"]: row["why"] for row in search.rows() if row["state"] == "waiting"} == why
+    assert [one for one in told if one["event"] == "waiting"] == [{"event": "waiting", "for": "needs 1 CPU"}]
+    seen = [(one["trial"], one["state"]) for one in told if one["event"] == "trial"]
+    now, later = "running", "waiting"
+    assert seen == [(0, now), (1, now), (1, later), (0, later), (1, now), (0, now)]
     drawn = io.StringIO()
-    Console(file=drawn, width=100).print(table({0: told[2]}, 10))
+    Console(file=drawn, width=100).print(table({0: told[4]}, 10))
     assert drawn.getvalue().splitlines()[1].endswith("needs 1 CPU") and "why" not in search.rows()[0]
     out = io.StringIO()
     with Progress(out) as progress:

@@ -26,8 +26,6 @@ from penstock.training.run import Run
 
 LOOK_S = 0.5
 """Between two looks at the cluster; two that agree decide."""
-QUIET_S = 3.0
-"""Of waiting before a run says so: what has just ended gives its CPUs back within that."""
 
 
 class Elastic(ElasticScalingPolicy):  # type: ignore[misc]
@@ -43,8 +41,7 @@ class Elastic(ElasticScalingPolicy):  # type: ignore[misc]
         self._address = address
         self._seen = -1  # how many found a place at the last look
         self._workers = 0  # that the group had
-        self._since: float | None = None  # it waits
-        self._said = ""
+        self._patience = capacity.Patience()
         self._looked = 0.0
         self._newest: list[int] | None = None  # checkpoint when there was room for more
 
@@ -72,8 +69,8 @@ class Elastic(ElasticScalingPolicy):  # type: ignore[misc]
             return self._start(room)
         if room < least and own and settled:
             return self._resize(least)  # gives back what is left of the group before it waits
-        if room < least:
-            self._wait(nodes, least)
+        if room < least and (why := self._patience.news([self._need] * least)):
+            self._events.append({"event": "waiting", "for": why})
         time.sleep(LOOK_S)
         return NoopDecision()
 
@@ -109,25 +106,15 @@ class Elastic(ElasticScalingPolicy):  # type: ignore[misc]
         return capacity.groups_of(ray.get_runtime_context().get_actor_id())
 
     def _start(self, workers: int) -> ScalingDecision:
-        if self._said or self._workers:
+        if self._patience.news(()) is not None or self._workers:
             before = f", there were {self._workers}" if self._workers else ""
             self._events.append({"event": "restart", "why": f"{workers} find a place{before}"})
-        self._since, self._said, self._newest = None, "", None
+        self._newest = None
         return self._resize(workers)
 
     def _resize(self, workers: int) -> ScalingDecision:
         self._seen = -1
         return ResizeDecision(num_workers=workers, resources_per_worker=self._need)
-
-    def _wait(self, nodes: list[capacity.Node], workers: int) -> None:
-        now = time.monotonic()
-        self._since = self._since if self._since is not None else now
-        if now - self._since < QUIET_S:
-            return
-        text = capacity.explain(workers, self._need, nodes, capacity.holders())
-        if text != self._said:
-            self._said = text
-            self._events.append({"event": "waiting", "for": text})
 
 
 class ElasticTrainer(TorchTrainer):  # type: ignore[misc]

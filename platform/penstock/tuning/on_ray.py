@@ -28,6 +28,7 @@ from ray.tune.search import Searcher
 from penstock import capacity
 from penstock.disk import explain
 from penstock.errors import PenstockError, RunFailed, StoreError
+from penstock.experiment.queue import waiting
 from penstock.store import Store, address
 from penstock.training.events import EventLog
 from penstock.training.means import Means
@@ -39,8 +40,8 @@ from penstock.tuning.search import Answer, Search
 
 DEATHS = 3
 """Of a trial's process in one stretch, after which the trial counts as failed."""
-LOOK_S = 1.0
-"""Between two looks at whether the search has a place."""
+LOOK_S = 2.0
+"""Between two looks at whether the search and its trials have a place."""
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -181,11 +182,13 @@ class Stretches(Searcher):  # type: ignore[misc]
 
 class Place:
     """Whether a search has a place for anything; where it has none, it says why, as a run does: to whoever
-    started it, and in its log, where `penstock runs` finds it."""
+    started it, and in its log, where `penstock runs` finds it. A trial with workers of its own waits for
+    them in its own log: whoever started the search is told of that, too."""
 
     def __init__(self, searcher: Stretches, log: EventLog, parts: Sequence[Mapping[str, float]]) -> None:
         self.searcher, self.log, self.parts = searcher, log, parts
         self.patience = capacity.Patience()
+        self.why = ""  # nothing of the search has a place
         self.looked = time.monotonic()
         log.append({"event": "starting"})  # what an earlier driver waited for is past
 
@@ -195,8 +198,20 @@ class Place:
         self.looked = time.monotonic()
         news = self.patience.news(self.parts if self._waits() else ())
         if news is not None:
+            self.why = news
             self.log.append({"event": "waiting", "for": news} if news else {"event": "placed"})
-            self.searcher.search.wait(news)
+        self.searcher.search.wait(self._reasons())
+
+    def _reasons(self) -> dict[int, str]:
+        """Each trial under way that finds no place, and why."""
+        asked, search = self.searcher, self.searcher.search
+        jobs = list(asked.jobs.values())
+        if self.why:
+            return {job.trial: self.why for job in jobs}
+        if asked.alone:
+            return {}
+        found = ((job.trial, waiting(asked.store.runs / search.run_of(job))) for job in jobs)
+        return {trial: why for trial, why in found if why}
 
     def _waits(self) -> bool:
         """Whether Tune has asked for places, and got none: a process that has one is not up yet, may be."""

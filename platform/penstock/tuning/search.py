@@ -60,7 +60,7 @@ class Search:
         self.name, self.ledger, self.schedule, self.suggest = name, ledger, schedule, suggest
         self.runs, self.goal, self.length, self.tell = runs, goal, length, tell
         self.busy: dict[int, Job] = {}
-        self.waits_for = ""
+        self.waits_for: Mapping[int, str] = {}  # trials that find no place, and why
         self._lock = threading.RLock()
 
     def over(self) -> bool:
@@ -133,14 +133,15 @@ class Search:
                 self.ledger.append({"record": "reached", "trial": job.trial, **facts})
             self._say(self.ledger.trials[job.trial])
 
-    def wait(self, why: str) -> None:
-        """What is busy finds no place, and why; "": it has found one."""
+    def wait(self, why: Mapping[int, str]) -> None:
+        """Which of the trials under way find no place, and why. A reason is told once, when it is new."""
         with self._lock:
-            self.waits_for = why
-            if why:
-                self.tell({"event": "waiting", "for": why})
+            before, self.waits_for = self.waits_for, dict(why)
+            for reason in sorted(set(why.values()) - set(before.values())):
+                self.tell({"event": "waiting", "for": reason})
             for number in self.busy:
-                self._say(self.ledger.trials[number])
+                if before.get(number) != why.get(number):
+                    self._say(self.ledger.trials[number])
 
     def run_of(self, job: Job) -> str:
         """The run that trains a job's trial."""
@@ -168,13 +169,14 @@ class Search:
     def row(self, trial: Trial) -> dict[str, Any]:
         """A trial as `--json` shows it."""
         busy = trial.number in self.busy
-        why = self.waits_for if busy else trial.why if trial.failed else ""
+        waits_for = self.waits_for.get(trial.number, "") if busy else ""
+        why = waits_for or (trial.why if trial.failed else "")
         if trial.failed:
             state = "failed"
         elif trial.finished:
             state = "finished"
         else:
-            going = "waiting" if self.waits_for else "running"
+            going = "waiting" if waits_for else "running"
             state = going if busy else "paused" if trial.values else "waiting"
         return {
             "trial": trial.number,
