@@ -49,22 +49,11 @@ def prepare(
 ) -> Dataset:
     """The data set `source` makes, on Ray Data; nothing is done when it was prepared before."""
     config = configure(workload, preset, config_file, overrides)
-    from penstock.cluster import ensure_ray
-    from penstock.data.prepare import prepare as prepare_dataset
-    from penstock.data.ray_map import ray_mapper
+    from penstock.experiment import prepared
 
-    # generated data needs no cluster: starting one takes longer than making it
-    mapper = None if source == "synthetic" else ray_mapper(ensure_ray)
-    return prepare_dataset(
-        catalog.find(workload),
-        source,
-        config.data,
-        store or Store.open(),
-        skip_bad=skip_bad,
-        seed=seed,
-        mapper=mapper,
-        on_event=on_event,
-    )
+    tell = on_event or (lambda event: None)
+    place = store or Store.open()
+    return prepared(catalog.find(workload), source, config, place, skip_bad, None, tell, seed)
 
 
 def models(name: str | None = None, *, store: Store | None = None) -> list[Version]:

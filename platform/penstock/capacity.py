@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +15,8 @@ _NAMESPACE = "penstock"
 _TINY = 1e-6  # Ray counts in ten-thousandths
 _QUIET_S = 3.0
 """Of waiting before anything is said: what has just ended gives its CPUs back within that."""
+_LOOK_S = 1.0
+"""Between two looks at whether tasks have a place."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,34 @@ def _reason(lacking: Sequence[Mapping[str, float]]) -> str | None:
         workers, need = 1, sum(map(Counter, lacking), Counter())
     there = nodes()
     return None if room(there, need) >= workers else explain(workers, need, there, holders())
+
+
+@contextmanager
+def watched(tell: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """While the block gives Ray tasks of one CPU each: tells why none of them finds a place, from a thread of
+    its own, as `{"event": "waiting", "for": …}`."""
+    ends, patience, task = threading.Event(), Patience(), {"CPU": 1.0}
+
+    def look() -> None:
+        while not ends.wait(_LOOK_S):
+            ray: Any = sys.modules.get("ray")
+            if ray is None or not ray.is_initialized():
+                continue  # it may be needed later, or never
+            try:
+                placed = room(nodes(), task) or "tasks" in holders().get("CPU", {})
+                why = patience.news([] if placed else [task])
+            except Exception:
+                return  # what became of the cluster is the block's to say
+            if why:
+                tell({"event": "waiting", "for": why})
+
+    thread = threading.Thread(target=look, name="capacity", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        thread.join()
 
 
 def holders() -> dict[str, dict[str, float]]:

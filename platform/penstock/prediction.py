@@ -6,13 +6,14 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
 from penstock import registry
+from penstock.capacity import watched
 from penstock.data.ray_map import quiet
 from penstock.errors import DataError, PenstockError
 from penstock.media import media_fields
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SUFFIXES = {"image/jpeg": (".jpg", ".jpeg"), "image/png": (".png",), "audio/wav": (".wav",)}
+OnEvent = Callable[[dict[str, Any]], None]
 BATCH = 32
 MOST_WORKERS = 4  # each holds the model
 
@@ -34,6 +36,7 @@ def predict(
     *,
     output: str | Path | None = None,
     store: Store | None = None,
+    on_event: OnEvent = lambda event: None,
 ) -> dict[str, Any]:
     """What the model says of files, or of every file in a folder.
 
@@ -41,6 +44,7 @@ def predict(
     `output` as JSON where that is given. A folder: its answers go to a Parquet table, one row a file by
     name, and the result is {"model", "version", "output", "items", "refused"}. A file is what the model's
     requests carry (a picture, a sound), or a request as .json. PenstockError names a file that is neither.
+    `on_event`: told `{"event": "waiting", "for": why}` where a folder's workers find no place.
     """
     store = store or Store.open()
     version = registry.find(store, reference)
@@ -54,7 +58,7 @@ def predict(
     if any(path.is_dir() for path in paths):
         if len(paths) > 1:
             raise PenstockError("name one folder, or files; a folder's answers fill a table of their own")
-        return named | folder_answers(store, version, paths[0], output)
+        return named | folder_answers(store, version, paths[0], output, on_event)
     request = registry.workload_of(version).request
     requests = [request_of(request, path) for path in paths]
     predictor = Answering(store.url, version.reference)
@@ -111,7 +115,9 @@ def as_json(answer: BaseModel | Refusal) -> dict[str, Any]:
 # ---------------------------------------------------------------- a folder
 
 
-def folder_answers(store: Store, version: Version, folder: Path, output: str | Path | None) -> dict[str, Any]:
+def folder_answers(
+    store: Store, version: Version, folder: Path, output: str | Path | None, tell: OnEvent
+) -> dict[str, Any]:
     """Every usable file below `folder`, answered by Ray Data workers that each hold the model."""
     request = registry.workload_of(version).request
     usable = suffixes(request)
@@ -120,7 +126,8 @@ def folder_answers(store: Store, version: Version, folder: Path, output: str | P
         raise DataError(f"folder {str(folder)!r} holds no {', '.join(usable)}")
     registry.load(store, version)  # a damaged model is said here in one line, not by each worker
     rows = [{"item": path.relative_to(folder).as_posix(), "path": str(path.absolute())} for path in found]
-    answers = sorted(answer_all(store, version, rows), key=lambda row: str(row["item"]))
+    with watched(tell):
+        answers = sorted(answer_all(store, version, rows), key=lambda row: str(row["item"]))
     path = Path(output or f"{folder.resolve().name}-{version.reference}.parquet")
     write_table(path, table(registry.workload_of(version).answer, answers))
     refused = sum(bool(row["refused"]) for row in answers)

@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from penstock import api, capacity
 from penstock.errors import RunError
 from penstock.experiment import runs, train
+from penstock.prediction import predict
 from penstock.serving.server import serve
 from penstock.serving.versions.loading import Event
 from penstock.store import Store
@@ -146,6 +148,37 @@ def test_a_trial_whose_workers_find_no_place_says_so(store: Store, full: Callabl
     states = [event["state"] for event in told if event["event"] == "trial"]
     assert states == ["running", "waiting", "running", "finished"]
     assert [row["state"] for row in result.trials] == ["finished"]
+
+
+def test_data_that_finds_no_place_to_be_prepared_says_so(store: Store, full: Callable[[], None]) -> None:
+    told: list[dict[str, Any]] = []
+
+    def on_event(event: dict[str, Any]) -> None:
+        told.append(event)
+        if event["event"] == "waiting":
+            threading.Thread(target=full).start()
+
+    dataset = api.prepare("toy", "synthetic", preset="smoke", seed=1, store=store, on_event=on_event)
+    (line,) = [event["for"] for event in told if event["event"] == "waiting"]
+    assert line == "needs 1 CPU, 0 of 4 free; held by run x (4)"
+    assert told.index({"event": "waiting", "for": line}) == 0 and dataset.counts["train"] > 0
+
+
+def test_a_folder_that_finds_no_place_to_be_answered_says_so(
+    store: Store, full: Callable[[], None], tmp_path: Path
+) -> None:
+    probe.publish(store)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "one.png").write_bytes(probe.png())
+    told: list[dict[str, Any]] = []
+
+    def on_event(event: dict[str, Any]) -> None:
+        told.append(event)
+        threading.Thread(target=full).start()
+
+    places = {"output": tmp_path / "answers.parquet", "store": store, "on_event": on_event}
+    assert predict("probe", tmp_path / "pictures", **places)["items"] == 1
+    assert told == [{"event": "waiting", "for": "needs 1 CPU, 0 of 4 free; held by run x (4)"}]
 
 
 def test_an_endpoint_without_a_place_says_so_and_is_there_when_it_has_one(

@@ -57,7 +57,9 @@ def predict(
     from penstock.prediction import predict as predict_files
     from penstock.store import Store
 
-    result = dict(predict_files(model, inputs, output=output, store=Store.open(shell.store)))
+    with shell.progress() as show:
+        store = Store.open(shell.store)
+        result = dict(predict_files(model, inputs, output=output, store=store, on_event=show))
     for answer in result.get("answers", ()):
         shell.say(json.dumps(plain(answer)))
     if "output" in result:

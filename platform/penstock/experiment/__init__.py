@@ -126,15 +126,27 @@ def prepared(
     skip_bad: int,
     cpus: int | None,
     tell: OnEvent,
+    seed: int = 0,
 ) -> Dataset:
-    """The data set that `source` makes; nothing is done when it is there."""
+    """The data set that `source` makes, on Ray Data; nothing is done when it is there."""
+    from penstock.capacity import watched
     from penstock.cluster import ensure_ray
     from penstock.data.prepare import prepare
     from penstock.data.ray_map import ray_mapper
 
     # generated data needs no cluster: starting one takes longer than making it
     mapper = None if source == "synthetic" else ray_mapper(lambda: ensure_ray(cpus))
-    return prepare(workload, source, config.data, store, skip_bad=skip_bad, mapper=mapper, on_event=tell)
+    with watched(tell):
+        return prepare(
+            workload,
+            source,
+            config.data,
+            store,
+            skip_bad=skip_bad,
+            seed=seed,
+            mapper=mapper,
+            on_event=tell,
+        )
 
 
 def strategy_of(asked: str, by: Means) -> str:
