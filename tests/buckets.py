@@ -126,7 +126,8 @@ class Proxy:
         self._listens = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._turn = threading.Lock()
         self.url = f"http://127.0.0.1:{self._listens.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepts = threading.Thread(target=self._accept, daemon=True)
+        self._accepts.start()
 
     def begin(self, spoil: Spoil = lambda number: "pass", victim: int = 0) -> None:
         """Counts from 0 again."""
@@ -134,6 +135,9 @@ class Proxy:
             self.seen, self.spoil, self.victim = [], spoil, victim
 
     def close(self) -> None:
+        # closed alone, its thread goes on to wait, and takes the next socket with its number for its own
+        self._listens.shutdown(socket.SHUT_RDWR)
+        self._accepts.join()
         self._listens.close()
 
     def _accept(self) -> None:
