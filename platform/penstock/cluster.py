@@ -6,11 +6,14 @@ import os
 import secrets
 import shlex
 import shutil
+import signal
 import stat
 import sys
 import tempfile
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from penstock import head
@@ -55,16 +58,17 @@ def ensure_ray(cpus: int | None = None, dashboard: bool = False) -> None:
     from ray.exceptions import RayError
 
     try:
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=dashboard,
-                _temp_dir=_temp_dir(),
-                **quiet,
-            )
+        with _sigterm_kept():
+            if address:
+                ray.init(address=address, **quiet)
+            else:
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=dashboard,
+                    _temp_dir=_temp_dir(),
+                    **quiet,
+                )
         # a node that dies would be told of on stdout, log_to_driver or not, between lines of JSON
         ray._private.worker._worker_logs_enabled = False
     except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError, RayError) as error:
@@ -98,6 +102,15 @@ def available_cpus() -> int:
         if ray.is_initialized():
             return int(ray.cluster_resources().get("CPU", 0))
     return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Ray has SIGTERM end a process where it stands, with lines of its own; who handles it still does."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _configure(create_token: bool) -> None:

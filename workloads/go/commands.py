@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from penstock.cli.shell import JsonOption, Shell, StoreOption, complain, standard_output
+from penstock.cli.shell import JsonOption, Shell, StoreOption, code_of, complain, standard_output
 from penstock.errors import PenstockError, RunFailed
 from workloads.go.board import Kind, Rules
 from workloads.go.gtp import Engine
@@ -191,9 +191,9 @@ def fair_openings(
 
         try:
             found = find(output, size, count, Recipe(seed=seed_of(seed), level=level), jobs, tell)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             complain(f"stopped; {output} holds what was found, and the same command goes on")
-            raise typer.Exit(130) from None
+            raise typer.Exit(code_of(stop)) from None
         shell.say(f"{output}: {len(found.openings)} openings, of {found.drawn} that were drawn")
         shell.answer({"output": str(output), "openings": len(found.openings), "drawn": found.drawn})
 

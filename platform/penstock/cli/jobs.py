@@ -12,7 +12,7 @@ import typer
 
 from penstock import catalog
 from penstock.api import configure
-from penstock.cli.shell import Shell, app, complain, verb
+from penstock.cli.shell import Shell, app, code_of, complain, verb
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
@@ -146,9 +146,9 @@ def to_its_end(shell: Shell, dashboard: Dashboard, job: str) -> Job:
 
     try:
         found = watch(dashboard, job, show, complain)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         complain(f"job {job} goes on: penstock jobs logs {job} --follow; penstock jobs stop {job} ends it")
-        raise typer.Exit(130) from None
+        raise typer.Exit(code_of(stop)) from None
     shell.code = found.code
     if found.code:
         complain(f"job {job} {found.status.lower()} (exit code {found.code}): {cause(found, end)}")

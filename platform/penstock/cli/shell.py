@@ -10,10 +10,12 @@ import math
 import os
 import signal
 import sys
+import threading
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -139,9 +141,9 @@ def verb(
                 shell = Shell(json or before.json, store or before.store, out)
                 try:
                     shell.answer(run(shell, **values))
-                except KeyboardInterrupt:
+                except KeyboardInterrupt as stop:
                     complain(stopped)
-                    raise typer.Exit(130) from None
+                    raise typer.Exit(code_of(stop)) from None
             if shell.code:
                 raise typer.Exit(shell.code)
 
@@ -179,7 +181,8 @@ def standard_output(json: bool) -> Iterator[TextIO]:
 
 
 def main() -> None:
-    """The console script. Exit code 2: the user can put it right; 1: a run failed; 130: stopped by Ctrl-C."""
+    """The console script. Exit code 2: the user can put it right; 1: a run failed; 130: stopped by Ctrl-C;
+    143: by SIGTERM."""
     if (
         os.environ.get("RAY_JOB_STOP_SIGNAL") == "SIGINT"
         and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -187,7 +190,8 @@ def main() -> None:
         # a job whose Ray was started in a script's background: Python leaves the signal ignored
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        code = app(prog_name="penstock", standalone_mode=False)
+        with terminable():
+            code = app(prog_name="penstock", standalone_mode=False)
     except PenstockError as error:
         complain(str(error))
         code = 2
@@ -199,13 +203,40 @@ def main() -> None:
         message = error.format_message().rstrip(".")
         complain(f"{message[:1].lower()}{message[1:]}; see `{where} --help`")
         code = 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         complain("stopped")
-        code = 130
+        code = code_of(stop)
     # all is said; what others do at the end (Ray leaves its cluster) is not to be cut short. The last that is
     # registered comes first, and who calls this within a process of their own keeps their Ctrl-C
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     sys.exit(code or 0)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which stops a verb as Ctrl-C does."""
+
+
+def code_of(stop: KeyboardInterrupt) -> int:
+    """The exit code of what was stopped, as a shell has it: 128 and the signal's number."""
+    return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM, as containers and batch systems send it, stops the block as Ctrl-C would."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.getsignal(signal.SIGTERM)
+    if before is not signal.SIG_DFL or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def complain(message: str) -> None:
