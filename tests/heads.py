@@ -112,9 +112,7 @@ def started(cpus: int = 4, env: Mapping[str, str] | None = None) -> Iterator[Hea
     finally:
         if process.poll() is None:
             family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-            process.send_signal(
-                signal.SIGTERM
-            )  # `ray start` ends its own; after jobs that takes it half a minute
+            process.send_signal(signal.SIGTERM)  # it ends its own; after jobs it takes half a minute
             for each in psutil.wait_procs(family, timeout=5)[1]:
                 each.kill()
         process.wait()
