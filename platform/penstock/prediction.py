@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +19,13 @@ from penstock.errors import DataError, PenstockError
 from penstock.media import media_fields
 from penstock.registry import Version
 from penstock.store import Store, write_atomic
+from penstock.training.events import OnEvent
 from penstock.workload import Model, Predictor, Refusal, resolve
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SUFFIXES = {"image/jpeg": (".jpg", ".jpeg"), "image/png": (".png",), "audio/wav": (".wav",)}
-OnEvent = Callable[[dict[str, Any]], None]
 BATCH = 32
 MOST_WORKERS = 4  # each holds the model
 
