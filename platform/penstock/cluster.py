@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import shlex
@@ -58,7 +59,7 @@ def ensure_ray(cpus: int | None = None, dashboard: bool = False) -> None:
     from ray.exceptions import RayError
 
     try:
-        with _sigterm_kept():
+        with _signals_kept():
             if address:
                 ray.init(address=address, **quiet)
             else:
@@ -105,10 +106,18 @@ def available_cpus() -> int:
 
 
 @contextmanager
-def _sigterm_kept() -> Iterator[None]:
-    """Ray has SIGTERM end a process where it stands, with lines of its own; who handles it still does."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
+def _signals_kept() -> Iterator[None]:
+    """Ray has SIGTERM end a process where it stands, with lines of its own: who handles it still does. And
+    what `timeout` or a shell sends to the whole group would end a local Ray before whoever needs it to stop
+    in order: Ray's processes get groups of their own. They end with this one whatever ends it."""
+    from ray._private import services
+
+    before, start = signal.getsignal(signal.SIGTERM), services.ConsolePopen
+    services.ConsolePopen = functools.partial(start, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = start
     if callable(before) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
 

@@ -103,6 +103,9 @@ def test_a_search_in_python_with_a_failure_other_settings_and_more_trials(
     result = search(trials=2)
     states = {row["config"]["optim.lr"]: row["state"] for row in result.trials}
     assert states == {1e-2: "finished", 1e30: "failed"}
+    assert len(search(trials=1).trials) == 2
+    text = "search py has 2 trials already; it goes on with all of them"
+    assert {"event": "note", "text": text} in events
     failed = next(row for row in result.trials if row["state"] == "failed")
     assert "the loss of step" in failed["why"] and "\n" not in failed["why"]
     assert failed["why"] in html.unescape(Path(result.report).read_text())

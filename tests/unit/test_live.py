@@ -37,7 +37,7 @@ def test_the_table_shows_the_best_first_and_fits_the_screen() -> None:
     rows += [event(60, math.nan, "running"), event(61, math.nan, "failed", why="the loss is [nan]")]
     lines = drawn(rows, 10)
     assert len(lines) == 12  # head, ten trials, how many there are
-    assert lines[0].split() == ["trial", "accuracy", "state", "validations", "settings"]
+    assert lines[0].split() == ["trial", "best", "accuracy", "state", "validations", "settings"]
     assert lines[1].split() == ["59", "0.59", "paused", "1/9", "optim.lr=0.01235", "model.kind=cnn"]
     assert lines[10].split()[0] == "60", "what is under way is always shown"
     assert lines[11].strip() == "1 running, 60 paused, 1 failed"
@@ -74,9 +74,9 @@ def test_without_a_terminal_each_result_is_a_line() -> None:
     settings = "(optim.lr=0.01235 model.kind=cnn)"
     assert out.getvalue().splitlines() == [
         "the grid has 4 configs",
-        f"trial 3: accuracy 0.9123 after 1 of 9 validations  {settings}",
-        "trial 3: accuracy 0.95 after 3 of 9 validations",
-        "trial 3: accuracy 0.96 after 5 of 9 validations  (optim.lr=0.1)",
+        f"trial 3: best accuracy 0.9123 after 1 of 9 validations  {settings}",
+        "trial 3: best accuracy 0.95 after 3 of 9 validations",
+        "trial 3: best accuracy 0.96 after 5 of 9 validations  (optim.lr=0.1)",
         f"trial 4 failed: its process died 4 times  {settings}",
     ]
 

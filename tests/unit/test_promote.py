@@ -73,6 +73,10 @@ def test_the_verb_says_what_it_did(cli: Any, tmp_path: Path) -> None:
 def test_what_the_verb_cannot_do_is_one_line(
     cli: Any, tmp_path: Path, words: tuple[str, ...], says: str
 ) -> None:
-    probe.publish(Store.open(tmp_path))
-    done = cli("promote", "probe", "1", *words, "--store", str(tmp_path))
+    store = Store.open(tmp_path)
+    for _ in range(2):
+        probe.publish(store)
+    before = registry.aliases(store, "probe")
+    done = cli("promote", "probe", "2", *words, "--store", str(tmp_path))
     assert done.code == 2 and says in done.err and len(done.err.splitlines()) == 1
+    assert registry.aliases(store, "probe") == before, "it moved all the same"

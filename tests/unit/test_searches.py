@@ -71,6 +71,14 @@ def test_the_trials_of_a_search_are_one_row_among_the_runs(store: Store) -> None
     assert searches(store) == rows[1:]
 
 
+def test_a_page_of_neither_a_run_nor_a_search_is_refused_by_all_their_names(store: Store, cli: Any) -> None:
+    keep(store, "mine", ASKED)
+    Run.create(store, "alone", SPEC)
+    for name, near in (("mime", "mine"), ("alnoe", "alone")):
+        said = cli("report", name, "--store", store.root).error
+        assert said == f"penstock: no run or search '{name}'; did you mean {near}?"
+
+
 @pytest.mark.parametrize("told", ["mine", "mine-0"])  # the search itself, or a trial with workers of its own
 def test_a_search_without_a_place_waits_and_runs_says_for_what(told: str, store: Store, cli: Any) -> None:
     why = "needs 1 CPU, 0 of 4 free; held by run x (4)"

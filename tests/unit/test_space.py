@@ -53,6 +53,7 @@ def test_words_name_ranges_or_fix_settings() -> None:
         ("optim.kind=choice()", "different values are needed"),
         ("optim.lr=log(1e-3,1e-2", r"is no range; write log\(a,b\)"),
         ("optim.lr=loog(1,2)", "is no range"),
+        ("optim.lr=log(1e-4,inf)", "finite numbers, the lower one first"),
         ("optim.kind=choice(sgd,sgd)", "different values are needed"),
     ],
 )
@@ -60,6 +61,12 @@ def test_a_range_that_is_none_is_named(word: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as raised:
         split_words([word])
     assert repr(word) in str(raised.value)
+
+
+def test_a_setting_is_searched_or_given_and_never_both() -> None:
+    for words in (["optim.lr=0.1", "optim.lr=log(1e-4,1)"], ["optim.lr=log(1e-4,1)", "optim.lr=0.1"]):
+        with pytest.raises(ConfigError, match=r"^'optim.lr=0.1': optim.lr is searched over log\("):
+            split_words(words)
 
 
 def test_settings_that_do_not_exist_or_do_not_fit_are_named() -> None:
@@ -71,8 +78,9 @@ def test_settings_that_do_not_exist_or_do_not_fit_are_named() -> None:
         "optim.lr=uniform(-1,1)": "optim.lr = -1",
         "model.width=choice(4,wide)": "model.width = 'wide'",
     }.items():
-        with pytest.raises(ConfigError, match=says.replace("?", r"\?")):
+        with pytest.raises(ConfigError, match=says.replace("?", r"\?")) as raised:
             check(split_words([word])[0], Config, base)
+        assert str(raised.value).startswith(f"'{word.partition('=')[0]}="), "the range is not named"
     with pytest.raises(ConfigError, match="nothing to search"):
         check({}, Config, base)
 

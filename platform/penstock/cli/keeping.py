@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.shell import Shell, interval, verb
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, nearest
 
 if TYPE_CHECKING:
     from penstock.store import Store
@@ -118,14 +118,15 @@ def promote(
     that it answers and is not worse."""
     from penstock.api import promote as move
     from penstock.registry import aliases
+    from penstock.serving.following import demand_endpoint, until_served
     from penstock.store import Store
 
     store = Store.open(shell.store)
+    if wait:
+        demand_endpoint(wait)  # before anything is moved
     move(name, version, alias, share=fraction(share), force=force, store=store)
     shell.say(f"{name}@{alias} is version {version}" + (f", with {share} of the requests" if share else ""))
     if wait:
-        from penstock.serving.following import until_served
-
         until_served(wait, store, name, version, alias)
         shell.say(f"{wait} serves it")
     return {"model": name, "version": version, "alias": alias, "aliases": dict(aliases(store, name))}
@@ -174,7 +175,10 @@ def report(
     from penstock.tuning import asked, report
 
     store = Store.open(shell.store)
-    search = run not in names(store) and run in asked.names(store)
+    trained, searches = names(store), asked.names(store)
+    search = run not in trained and run in searches
+    if not search and run not in trained:
+        raise PenstockError(f"no run or search {run[:64]!r}{nearest(run, [*searches, *trained])}")
     path = report.write(store, run) if search else write_report(run, store=store)
     shell.say(str(path))
     return {"run": run, "report": str(path)}

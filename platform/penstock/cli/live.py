@@ -61,7 +61,7 @@ def table(rows: Mapping[int, Mapping[str, Any]], most: int) -> Any:
     states = [sum(row["state"] == state for row in order) for state in SHOWN]
     caption = ", ".join(f"{count} {state}" for state, count in zip(SHOWN, states, strict=True) if count)
     made = Table(box=None, caption=caption, caption_justify="left", pad_edge=False)
-    for name in ("trial", goal, "state", "validations"):
+    for name in ("trial", f"best {goal}", "state", "validations"):
         made.add_column(name, no_wrap=True)
     made.add_column("settings")  # the one that gives way on a narrow screen
     for row in sorted([*running, *kept][: max(most, 1)], key=rank):

@@ -100,7 +100,7 @@ class Progress:
         if event["state"] == "failed":
             return f"trial {number} failed: {event['why']}{settings}"
         far = f"{event['validations']} of {event['of']} validations"
-        return f"trial {number}: {event['goal']} {short(event['metric'])} after {far}{settings}"
+        return f"trial {number}: best {event['goal']} {short(event['metric'])} after {far}{settings}"
 
 
 def iteration(event: Mapping[str, Any]) -> str:

@@ -13,6 +13,12 @@ _WAIT_S = 300.0
 _LOOK_S = 0.25
 
 
+def demand_endpoint(url: str) -> None:
+    """PenstockError unless an endpoint answers at `url`, and takes the key that is shown to it."""
+    with Client(url, timeout=10) as client:
+        client.models()
+
+
 def until_served(url: str, store: Store, name: str, version: int, alias: str, key: str | None = None) -> None:
     """Returns once the endpoint at `url` answers with `name`@`version`, all requests or its share of them.
 

@@ -95,8 +95,8 @@ class Lease:
                     return
                 self._lost = True
         raise StoreError(
-            f"{self.path} was taken over by another process while this one did not answer; "
-            "nothing more is written; start the command again"
+            f"{self.bucket.url}/{self.key} was taken over by another process, here or elsewhere, "
+            "while this one did not answer; nothing more is written; start the command again"
         )
 
     def _keep(self) -> None:

@@ -108,6 +108,9 @@ class Assembly:
         if most is not None and count > most:
             self.tell({"event": "note", "text": f"the grid has {most} configs"})
             count = most
+        if trials is not None and count < self.ledger.count:
+            text = f"search {self.name} has {self.ledger.count} trials already; it goes on with all of them"
+            self.tell({"event": "note", "text": text})
         if count > self.ledger.count:
             self.ledger.append({"record": "trials", "count": count})
         self.search.say_all()

@@ -40,6 +40,11 @@ def split_words(words: Sequence[str]) -> tuple[dict[str, Span | Choice], list[st
             fixed.append(word)
         else:
             space[name.strip()] = _dimension(word, found[1], found[2])
+    for word in fixed:
+        name = word.partition("=")[0].strip()
+        if name in space:
+            searched = as_text(space[name])
+            raise ConfigError(f"{word!r}: {name} is searched over {searched}, too; give one of them")
     return space, fixed
 
 
@@ -56,7 +61,8 @@ def _dimension(word: str, form: str, inside: str) -> Span | Choice:
     low, high = values
     whole = isinstance(low, int) and isinstance(high, int)
     if not (math.isfinite(low) and math.isfinite(high) and low < high) or (form == "int" and not whole):
-        raise ConfigError(f"{word!r}: {'whole numbers' if form == 'int' else 'numbers'}, the lower one first")
+        numbers = "whole numbers" if form == "int" else "finite numbers"
+        raise ConfigError(f"{word!r}: {numbers}, the lower one first")
     if form == "log" and low <= 0:
         raise ConfigError(f"{word!r}: a logarithm needs numbers above 0")
     return Span(low, high, log=form == "log", integer=form == "int")
@@ -119,7 +125,10 @@ def _check(name: str, dimension: Span | Choice, kind: type[Any], base: Mapping[s
     else:
         ends = tuple(_typed(dimension, end) for end in (dimension.low, dimension.high))
     for value in ends:
-        config_of(kind, base, {name: value})
+        try:
+            config_of(kind, base, {name: value})
+        except ConfigError as error:
+            raise ConfigError(f"{f'{name}={as_text(dimension)}'!r}: {error}") from None
 
 
 # ---------------------------------------------------------------- suggestions
