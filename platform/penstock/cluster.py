@@ -56,8 +56,6 @@ def ensure_ray(cpus: int | None = None, dashboard: bool = False) -> None:
     if address and elsewhere() and address != "auto":
         head.demand(address)
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "penstock"}
-    from ray.exceptions import RayError
-
     try:
         with _signals_kept():
             if address:
@@ -72,8 +70,10 @@ def ensure_ray(cpus: int | None = None, dashboard: bool = False) -> None:
                 )
         # a node that dies would be told of on stdout, log_to_driver or not, between lines of JSON
         ray._private.worker._worker_logs_enabled = False
-    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError, RayError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    except PenstockError:
+        raise
+    except Exception as error:  # a bare one where a node does not come up in time
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         if address:
             raise PenstockError(
                 f"cannot join the cluster of RAY_ADDRESS={address}: {first}; see that its token is in "

@@ -6,7 +6,19 @@ import os
 import time
 from pathlib import Path
 
-from penstock.cluster import remove_dead_sessions
+import pytest
+
+from penstock.cluster import ensure_ray, remove_dead_sessions
+from penstock.errors import PenstockError
+
+
+def test_a_ray_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.\nThis could happen because …")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(PenstockError, match=r"^cannot start a local Ray: .* during startup; `penstock doct"):
+        ensure_ray()
 
 
 def test_only_old_sessions_without_a_process_are_removed(tmp_path: Path) -> None:
