@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from penstock import catalog
 from penstock.cli import app
 from penstock.cli.making import how_many
-from penstock.cli.shell import interval, plain
+from penstock.cli.shell import Terminated, interval, plain, stoppable
 from penstock.errors import PenstockError
 from tests.command import Finished, environment
 
@@ -171,3 +173,18 @@ def test_figures_are_printed_with_their_interval() -> None:
 def test_a_stranger_s_workload_must_be_what_its_entry_point_says() -> None:
     with pytest.raises(PenstockError, match="not installed"):
         catalog.find_reference("toy", "tests.toy:pair")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+)
+def test_a_signal_in_a_destructor_is_not_lost(number: signal.Signals, kind: type[BaseException]) -> None:
+    class Deaf:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    with pytest.raises(KeyboardInterrupt) as raised, stoppable():
+        Deaf()
+        time.sleep(60)
+        pytest.fail("nobody heard it")
+    assert raised.type is kind

@@ -190,7 +190,7 @@ def main() -> None:
         # a job whose Ray was started in a script's background: Python leaves the signal ignored
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with terminable():
+        with stoppable():
             code = app(prog_name="penstock", standalone_mode=False)
     except PenstockError as error:
         complain(str(error))
@@ -222,20 +222,30 @@ def code_of(stop: KeyboardInterrupt) -> int:
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM, as containers and batch systems send it, stops the block as Ctrl-C would."""
+def stoppable() -> Iterator[None]:
+    """SIGTERM, as containers and batch systems send it, stops the block as Ctrl-C does. Neither is lost
+    in a destructor or in the callback of a weak reference, out of which nothing is raised."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    before = signal.getsignal(signal.SIGTERM)
+    def unheard(told: Any) -> None:
+        if isinstance(told.exc_value, KeyboardInterrupt):  # once more, when that is over
+            again = (os.getpid(), code_of(told.exc_value) - 128)
+            threading.Timer(0.01, os.kill, again).start()
+        else:
+            hook(told)
+
+    before, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
     if before is not signal.SIG_DFL or threading.current_thread() is not threading.main_thread():
         yield
         return
     signal.signal(signal.SIGTERM, terminate)
+    sys.unraisablehook = unheard
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)
 
 
