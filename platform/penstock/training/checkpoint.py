@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -163,8 +163,10 @@ class AsyncSaver:
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder = folder
         self.keep = keep
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
+        self._under_way: Future[None] | None = None
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        # its one thread runs from now on: Ctrl-C in the middle of a start leaves one that nobody can join
+        self._writer.submit(int).result()
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
 
@@ -184,26 +186,21 @@ class AsyncSaver:
         kept = frozenset(keep)
 
         def commit() -> None:
-            try:
-                save(self.folder, step, snapshot, frozen, metrics_bytes)
-                retain(self.folder, step, self.keep, kept)
-            except BaseException as error:  # re-raised on the training thread
-                self._error = error
+            save(self.folder, step, snapshot, frozen, metrics_bytes)
+            retain(self.folder, step, self.keep, kept)
 
-        # not a daemon: an interpreter that ends normally waits for the last checkpoint
-        self._thread = threading.Thread(target=commit, name="checkpoint", daemon=False)
-        self._thread.start()
+        self._under_way = self._writer.submit(commit)
 
     def wait(self) -> None:
         """Until the save under way is committed; raises what it met."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.result()
 
-    close = wait
+    def close(self) -> None:
+        """The last save is committed, and there will be no other; raises what it met."""
+        self._writer.shutdown()
+        self.wait()
 
     def __enter__(self) -> AsyncSaver:
         return self
@@ -213,8 +210,8 @@ class AsyncSaver:
     ) -> None:
         if kind is None:
             self.close()
-        elif self._thread is not None:
-            self._thread.join()  # the error on its way out matters more than one from the save
+        else:
+            self._writer.shutdown()  # the error on its way out matters more than one from the save
 
 
 def _hash(facts: Mapping[str, Any]) -> str:
