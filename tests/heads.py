@@ -106,17 +106,23 @@ def started(cpus: int = 4, env: Mapping[str, str] | None = None) -> Iterator[Hea
             stderr=log,
             start_new_session=True,
         )
+    family: list[psutil.Process] = []
     try:
         _until_ready(process, head, folder / "log")
         yield head
     finally:
         if process.poll() is None:
-            family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-            process.send_signal(signal.SIGTERM)  # it ends its own; after jobs it takes half a minute
-            for each in psutil.wait_procs(family, timeout=5)[1]:
+            family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)  # `ray start` ends its own, one by one
+        try:
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+            alive = psutil.wait_procs(family, timeout=30)[1]
+            for each in alive:
                 each.kill()
-        process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+    assert alive == [], "processes of the head stayed"
 
 
 def free_ports(count: int) -> list[int]:
