@@ -190,6 +190,7 @@ def test_a_job_without_a_place_says_what_it_reserves_and_a_stop_waits_for_it(
         assert line.startswith("penstock: job next is pending: ")
         assert line.endswith("; its command reserves 1 CPU; penstock jobs stop next gives up\n")
         stopped = say("jobs", "stop", "next", "--address", head.url)
+        assert stopped.code == 0
         assert stopped.out.startswith("job next is still pending: it ends when it gets its place, at the ")
         assert say("jobs", "stop", "all", "--address", head.url, "--json").json["status"] == "STOPPED"
         assert following.wait(timeout=60) == 130
